@@ -1,0 +1,16 @@
+// apps/command.h - the subcommands of the one binary. Each function adds one subcommand to `app`; when the user chose
+// it, parsing sets `run` to what it does. run() returns the exit code.
+#pragma once
+#include <CLI/CLI.hpp>
+#include <functional>
+
+namespace eg {
+
+void add_continual_command(CLI::App& app, std::function<int()>& run);
+void add_train_command(CLI::App& app, std::function<int()>& run);
+void add_eval_command(CLI::App& app, std::function<int()>& run);
+void add_data_command(CLI::App& app, std::function<int()>& run);
+void add_bench_command(CLI::App& app, std::function<int()>& run);
+void add_info_command(CLI::App& app, std::function<int()>& run);
+
+}  // namespace eg

@@ -1,0 +1,118 @@
+// apps/commands/continual.cpp - `evergrad continual`: flags and help of the main job.
+#include "apps/continual/continual.h"
+
+#include <iostream>
+#include <memory>
+
+#include "apps/command.h"
+#include "optim/optimizer.h"
+
+namespace eg {
+namespace {
+
+int list_methods() {
+  for (const MethodInfo& m : method_list()) {
+    std::cout << m.name << "  (default --lr " << m.default_lr << ")\n    " << m.summary << "\n    " << m.paper << '\n';
+    if (!m.options.empty()) std::cout << "    options: " << m.options << '\n';
+  }
+  return 0;
+}
+
+}  // namespace
+
+void add_continual_command(CLI::App& app, std::function<int()>& run) {
+  auto o = std::make_shared<ContinualOptions>();
+  auto config = std::make_shared<std::string>();
+  auto list = std::make_shared<bool>(false);
+  auto* sub =
+      app.add_subcommand("continual", "Train on a stream of tasks with several methods and seeds; ends with a table");
+  sub->description(
+      "Trains one network on task after task, once per method and seed, and reports how well each new task was "
+      "learned.\n"
+      "A falling curve is loss of plasticity. Example (a few minutes on a laptop):\n\n"
+      "  evergrad continual --stream procedural --tasks 10 --classes-per-task 5 --epochs 4 --train-limit 500 \\\n"
+      "                     --dim 64 --depth 4 --heads 2 --methods adamw,sgd,arrow --seeds 1,2 --out runs/first\n\n"
+      "Killed? Run the same command with --resume: it goes on to the same result, bit for bit.\n"
+      "Method options are written name:key=value, for example --methods adamw,arrow:window=16:kappa=30.");
+  constexpr const char* group = "Stream";
+  sub->add_option("--protocol", o->protocol,
+                  "How tasks are made: class-subset (a few classes each), class-incremental (classes are added), "
+                  "label-permutation, input-permutation, random-label, domain (the images change)")
+      ->capture_default_str()
+      ->check(CLI::IsMember(
+          {"class-subset", "class-incremental", "label-permutation", "input-permutation", "random-label", "domain"}))
+      ->group(group);
+  sub->add_option("--tasks", o->tasks, "Length of the stream")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000000))
+      ->group(group);
+  sub->add_option("--classes-per-task", o->classes_per_task, "Classes of one task")
+      ->capture_default_str()
+      ->check(CLI::Range(2, 100000))
+      ->group(group);
+  sub->add_option("--draw", o->draw,
+                  "Which classes a task gets: disjoint, deck (every class once per round), iid, or auto: disjoint "
+                  "while classes last, then deck")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "disjoint", "deck", "iid"}))
+      ->group(group);
+  sub->add_option("--shuffle", o->shuffle,
+                  "input-permutation: permute all pixels, pixels inside patches, or the order of patches")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"pixels", "within-patch", "patch-order"}))
+      ->group(group);
+  sub->add_option("--domain", o->domain, "domain: rotation, hue, contrast, blur, noise or inversion")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"rotation", "hue", "contrast", "blur", "noise", "inversion"}))
+      ->group(group);
+  sub->add_option("--then", o->then,
+                  "After the last task, go on with another protocol for as many tasks (a concatenation)")
+      ->group(group);
+  sub->add_option("--head", o->head,
+                  "At a new task the head is drawn anew (fresh), zeroed (zero), kept (keep), or restricted to the "
+                  "classes seen (growing)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "fresh", "zero", "keep", "growing"}))
+      ->group(group);
+  sub->add_option("--optimizer-state", o->optimizer_state, "At a new task moments and counts are kept or cleared")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"keep", "clear"}))
+      ->group(group);
+  constexpr const char* what = "What is compared";
+  sub->add_option("--methods", o->methods, "Comma-separated methods, each name[:key=value...]; see --list-methods")
+      ->capture_default_str()
+      ->group(what);
+  sub->add_option("--seeds", o->seeds,
+                  "Seeds: 1,2,3 or 1-5. A seed fixes classes, order, initial weights and augmentation for every method")
+      ->capture_default_str()
+      ->group(what);
+  sub->add_flag("--list-methods", *list, "Explain every method and stop")->group(what);
+  constexpr const char* where = "Run folder";
+  sub->add_option("--out", o->out, "Folder for config.toml, metrics.jsonl, summary.json, accuracy.png, checkpoints/")
+      ->capture_default_str()
+      ->group(where);
+  sub->add_flag("--resume", o->resume, "Continue the run in --out from its last checkpoint")->group(where);
+  sub->add_option("--checkpoint-seconds", o->checkpoint_seconds,
+                  "At most this much work is lost when the run is killed")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1e6))
+      ->group(where);
+  sub->add_option("--probe-images", o->probe_images, "Images for the per-block diagnosis after each task (0: none)")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 100000))
+      ->group(where);
+  add_data_options(*sub, o->data);
+  add_training_options(*sub, o->training);
+  add_model_options(*sub, o->model);
+  add_machine_options(*sub, o->machine);
+  add_config_option(*sub, *config);
+  sub->callback([o, config, list, sub, &run] {
+    run = [o, config, list, sub] {
+      if (*list) return list_methods();
+      apply_config(*sub, *config);
+      return run_continual(*o);
+    };
+  });
+}
+
+}  // namespace eg

@@ -1,0 +1,38 @@
+// apps/commands/info.cpp - `evergrad info`: devices, libraries, and what a missing library costs.
+#include <cstdio>
+#include <iostream>
+
+#include "apps/command.h"
+#include "engine/build_info.h"
+#include "engine/device.h"
+#include "optim/optimizer.h"
+
+namespace eg {
+namespace {
+
+int info() {
+  const BuildInfo b = build_info();
+  std::cout << "evergrad " << b.version << " (" << b.build_type << (b.sanitizers.empty() ? "" : ", " + b.sanitizers)
+            << ", " << b.compiler << ")\n\nDevices\n";
+  for (const Device d : devices()) std::printf("  %-10s %s\n", to_string(d).c_str(), runtime(d).describe().c_str());
+  std::cout << std::flush;
+  std::printf("  %-10s not in this build yet\n", "emulated");
+  std::printf("  %-10s not in this build yet\n", "cuda:N");
+  std::printf("\nLibraries in this build\n");
+  for (const std::string& line : b.with) std::printf("  %s\n", line.c_str());
+  if (!b.without.empty()) std::printf("\nNot in this build, and what that costs\n");
+  for (const std::string& line : b.without) std::printf("  %s\n", line.c_str());
+  std::printf("\nMethods (evergrad continual --list-methods explains them)\n ");
+  for (const MethodInfo& m : method_list()) std::printf(" %s", m.name.c_str());
+  std::printf("\n");
+  return 0;
+}
+
+}  // namespace
+
+void add_info_command(CLI::App& app, std::function<int()>& run) {
+  auto* sub = app.add_subcommand("info", "Devices, libraries, methods: what this binary can do on this machine");
+  sub->callback([&run] { run = info; });
+}
+
+}  // namespace eg

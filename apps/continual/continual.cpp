@@ -1,0 +1,409 @@
+// apps/continual/continual.cpp - the loop over methods, seeds and tasks, and what makes it survive being killed.
+//
+// A run is a sequence of (method, seed) pairs, each a sequence of tasks, each a sequence of updates. The position in
+// that sequence, the results so far and every tensor of the current pair are in a checkpoint; everything else is a pure
+// function of the configuration, so a resumed run gives the same numbers, bit for bit.
+#include "apps/continual/continual.h"
+
+#include <chrono>
+#include <filesystem>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "apps/continual/measures.h"
+#include "apps/continual/probe.h"
+#include "apps/continual/summary.h"
+#include "apps/run/checkpoint.h"
+#include "apps/run/config.h"
+#include "apps/run/progress.h"
+#include "apps/run/run_folder.h"
+#include "apps/run/signals.h"
+#include "apps/run/table.h"
+#include "apps/setup.h"
+#include "apps/trainer.h"
+#include "engine/log.h"
+#include "engine/parallel.h"
+#include "optim/schedule.h"
+
+namespace eg {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// Raised inside the loops when a signal asked to stop; everything was saved.
+struct Stopped {};
+
+struct Position {
+  std::size_t run = 0;  // index of the (method, seed) pair
+  std::int64_t task = 0, epoch = 0, batch = 0;
+  bool begun = false;  // the task's boundary work (head, optimizer) is done
+  double loss_sum = 0.0, seconds = 0.0, train_seconds = 0.0, wait_seconds = 0.0;
+  std::int64_t correct = 0, seen = 0, trained_images = 0;
+};
+
+nlohmann::json to_json(const Position& p) {
+  return {{"run", p.run},
+          {"task", p.task},
+          {"epoch", p.epoch},
+          {"batch", p.batch},
+          {"begun", p.begun},
+          {"loss_sum", p.loss_sum},
+          {"seconds", p.seconds},
+          {"train_seconds", p.train_seconds},
+          {"wait_seconds", p.wait_seconds},
+          {"correct", p.correct},
+          {"seen", p.seen},
+          {"trained_images", p.trained_images}};
+}
+Position position_from_json(const nlohmann::json& j) {
+  Position p;
+  p.run = j.at("run"), p.task = j.at("task"), p.epoch = j.at("epoch"), p.batch = j.at("batch"), p.begun = j.at("begun");
+  p.loss_sum = j.at("loss_sum"), p.seconds = j.at("seconds"), p.train_seconds = j.at("train_seconds");
+  p.wait_seconds = j.at("wait_seconds"), p.correct = j.at("correct"), p.seen = j.at("seen"),
+  p.trained_images = j.at("trained_images");
+  return p;
+}
+
+class Benchmark {
+ public:
+  explicit Benchmark(const ContinualOptions& options)
+      : o_(options),
+        machine_(resolve_machine(o_.machine)),
+        methods_(split_list(o_.methods)),
+        seeds_(parse_seeds(o_.seeds)),
+        data_(open_data(o_.data)) {
+    check(!methods_.empty(), Kind::usage,
+          [] { return std::string("--methods is empty; write for example --methods adamw,arrow"); });
+    for (const std::string& m : methods_)
+      for (const std::uint64_t seed : seeds_) pairs_.push_back({m, seed});
+    stream_ = stream_for(seeds_[0]);
+    for (const std::string& m : methods_) probe_method(m);
+  }
+
+  int run() {
+    const Config config = resolved();
+    RunFolder folder = RunFolder::open(o_.out, o_.resume);
+    if (folder.continues())
+      check_same_config(Config::read(folder.config()), config, folder.path(),
+                        {"resume", "out", "config", "checkpoint-seconds", "workers"});
+    else
+      config.write(folder.config());
+    folder_ = &folder;
+    Checkpoints checkpoints(folder.checkpoints());
+    checkpoints_ = &checkpoints;
+    Progress progress = Progress::standard();
+    progress_ = &progress;
+    std::optional<Checkpoint> resumed = load(checkpoints);
+    JsonLog log(folder.metrics(),
+                resumed ? std::optional<std::uint64_t>(resumed->state.at("log_bytes").get<std::uint64_t>())
+                        : std::optional<std::uint64_t>(0));
+    log_ = &log;
+    if (!resumed) announce();
+    catch_stop_signals();
+    try {
+      for (; at_.run < pairs_.size(); next_pair()) run_pair(resumed ? &*resumed : nullptr), resumed.reset();
+    } catch (const Stopped&) {
+      progress.clear();
+      std::cout << "Stopped by a signal and saved; continue with the same command and --resume.\n";
+      return stop_exit_code();
+    }
+    progress.clear();
+    return finish();
+  }
+
+ private:
+  struct Pair {
+    std::string method;
+    std::uint64_t seed;
+  };
+
+  std::shared_ptr<const TaskStream> stream_for(std::uint64_t seed) const {
+    StreamConfig c;
+    c.protocol = parse_protocol(o_.protocol);
+    c.tasks = o_.tasks;
+    c.classes_per_task = o_.classes_per_task;
+    c.sampling = parse_class_sampling(o_.draw);
+    c.seed = seed;
+    c.train_limit = o_.training.train_limit, c.test_limit = o_.training.test_limit;
+    c.permutation = o_.shuffle == "within-patch" ? "in-patch" : o_.shuffle == "patch-order" ? "patches" : "pixels";
+    c.patch = o_.model.patch;
+    c.domain = o_.domain;
+    auto stream = make_stream(data_, c);
+    if (o_.then.empty()) return stream;
+    c.protocol = parse_protocol(o_.then);
+    return concatenate({stream, make_stream(data_, c)});
+  }
+
+  std::string head_policy() const {
+    if (o_.head != "auto") return o_.head == "growing" ? "keep" : o_.head;
+    return o_.protocol == "class-incremental" ? "keep" : "fresh";
+  }
+
+  /// Fails early, before a folder is made, when a method or the model cannot be built.
+  void probe_method(const std::string& method) const {
+    parse_method(method);
+    (void)trainer_config({method, seeds_[0]}, *stream_);
+  }
+
+  TrainerConfig trainer_config(const Pair& pair, const TaskStream& stream) const {
+    TrainerConfig c;
+    c.vit = vit_of(o_.model, stream.head_classes(), machine_.activation);
+    c.device = machine_.device;
+    c.method = parse_method(pair.method);
+    c.lr = o_.training.lr, c.weight_decay = o_.training.weight_decay, c.clip_norm = o_.training.clip_norm;
+    c.smoothing = o_.training.smoothing, c.ema = o_.training.ema, c.accumulate = o_.training.accumulate,
+    c.seed = pair.seed;
+    return c;
+  }
+
+  LoaderConfig loader_config(std::int64_t task, std::uint64_t seed, bool training) const {
+    LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, stream_->head_classes(), training);
+    c.seed = seed;
+    c.task = std::uint32_t(task);
+    c.epochs = training ? o_.training.epochs : 1;
+    return c;
+  }
+
+  Config resolved() const {
+    Config c;
+    c.set("stream", o_.data.stream), c.set("data", o_.data.data), c.set("protocol", o_.protocol),
+        c.set("tasks", o_.tasks);
+    c.set("classes-per-task", o_.classes_per_task), c.set("draw", o_.draw), c.set("shuffle", o_.shuffle),
+        c.set("domain", o_.domain);
+    c.set("then", o_.then), c.set("head", o_.head), c.set("optimizer-state", o_.optimizer_state);
+    c.set("methods", o_.methods), c.set("seeds", o_.seeds);
+    c.set("probe-images", o_.probe_images), c.set("checkpoint-seconds", o_.checkpoint_seconds);
+    write_shared(c, o_.data, o_.training, o_.model, machine_);
+    return c;
+  }
+
+  std::optional<Checkpoint> load(const Checkpoints& checkpoints) {
+    std::vector<std::string> notes;
+    std::optional<Checkpoint> c = checkpoints.load_latest(&notes);
+    for (const std::string& n : notes) std::cerr << "evergrad: " << n << '\n';
+    if (!c) return c;
+    for (const auto& r : c->state.at("results")) results_.push_back(result_from_json(r));
+    at_ = position_from_json(c->state.at("position"));
+    current_ = result_from_json(c->state.at("current"));
+    saves_ = c->step;
+    return c;
+  }
+
+  void announce() {
+    const Pair& first = pairs_[0];
+    Trainer trainer(with_stats(trainer_config(first, *stream_), stream_->task(0)));
+    progress_->note(stream_->describe());
+    progress_->note(cat(trainer.describe()));
+    progress_->note(cat(pairs_.size(), " runs (", methods_.size(), " methods x ", seeds_.size(), " seeds) on ",
+                        machine_.device, ", ", machine_.precision, ", ", num_threads(), " threads; run folder ",
+                        o_.out));
+  }
+
+  TrainerConfig with_stats(TrainerConfig c, const Task& task) const {
+    const ChannelStats s = channel_stats(*data_, task.train, {o_.model.channels, o_.model.image_size});
+    c.mean = s.mean, c.stddev = s.stddev;
+    return c;
+  }
+
+  void save(Trainer* trainer) {
+    log_->sync();
+    nlohmann::json results = nlohmann::json::array();
+    for (const RunResult& r : results_) results.push_back(eg::to_json(r));
+    const std::vector<NamedTensor> tensors = trainer ? trainer->state() : std::vector<NamedTensor>{};
+    checkpoints_->save(++saves_, tensors,
+                       {{"position", to_json(at_)},
+                        {"results", results},
+                        {"current", eg::to_json(current_)},
+                        {"log_bytes", log_->bytes()}});
+    last_save_ = Clock::now();
+  }
+
+  /// Saves now and then, and when a signal asks to stop.
+  void pause_point(Trainer* trainer) {
+    const bool stop = stop_signal() != 0;
+    if (stop || seconds_since(last_save_) >= o_.checkpoint_seconds) save(trainer);
+    if (stop) throw Stopped{};
+  }
+
+  void next_pair() {
+    results_.push_back(current_);
+    current_ = {};
+    at_ = Position{.run = at_.run + 1};
+    save(nullptr);
+    write_summary(false);
+    pause_point(nullptr);
+  }
+
+  void run_pair(const Checkpoint* resumed) {
+    const Pair& pair = pairs_[at_.run];
+    stream_ = stream_for(pair.seed);
+    current_.method = pair.method, current_.seed = pair.seed;
+    Trainer trainer(with_stats(trainer_config(pair, *stream_), stream_->task(0)));
+    if (resumed && !resumed->tensors.entries().empty()) {
+      resumed->restore(trainer.state());
+      trainer.restored();
+    }
+    try {
+      for (; at_.task < stream_->tasks(); ++at_.task) {
+        learn_task(trainer, stream_->task(at_.task));
+        at_.epoch = at_.batch = 0, at_.begun = false;
+      }
+    } catch (const Diverged& e) {
+      current_.diverged = true;
+      current_.note = e.what();
+      log_->write(LogLine("diverged")
+                      .add("method", pair.method)
+                      .add("seed", pair.seed)
+                      .add("task", at_.task + 1)
+                      .add("why", e.what()));
+      progress_->note(cat(pair.method, ", seed ", pair.seed, ", task ", at_.task + 1, ": ", e.what()));
+    }
+    current_.skipped_steps = trainer.skipped();
+    current_.wall_seconds = at_.seconds;
+    current_.images_per_second = at_.train_seconds > 0 ? double(at_.trained_images) / at_.train_seconds : 0.0;
+    current_.wait_share = at_.train_seconds > 0 ? at_.wait_seconds / at_.train_seconds : 0.0;
+  }
+
+  void learn_task(Trainer& trainer, const Task& task) {
+    const Pair& pair = pairs_[at_.run];
+    const Tensor mask = task.class_mask.empty()
+                            ? Tensor{}
+                            : Tensor::from(task.class_mask, {std::int64_t(task.class_mask.size())}, machine_.device);
+    auto last = Clock::now();
+    if (!at_.begun) {
+      trainer.begin_task(at_.task, at_.task == 0 ? "keep" : head_policy(), o_.optimizer_state == "keep");
+      at_.begun = true;
+      at_.loss_sum = 0.0, at_.correct = at_.seen = 0;
+    }
+    Loader loader(data_, task.train, task.transform, loader_config(at_.task, pair.seed, true));
+    loader.seek(at_.epoch, at_.batch);
+    double waited = 0.0;
+    const std::int64_t per_epoch = loader.batches_per_epoch(), steps = per_epoch * o_.training.epochs;
+    for (; at_.epoch < o_.training.epochs; ++at_.epoch, at_.batch = 0, at_.loss_sum = 0.0, at_.correct = at_.seen = 0) {
+      while (const Batch* batch = loader.next()) {
+        const std::int64_t step = at_.epoch * per_epoch + at_.batch;
+        const StepResult r = trainer.step(*batch, lr_factor(step, steps), mask);
+        at_.loss_sum += r.loss * double(r.count);
+        at_.correct += r.correct, at_.seen += r.count, at_.trained_images += r.count;
+        ++at_.batch;
+        const auto now = Clock::now();
+        const double took = std::chrono::duration<double>(now - last).count();
+        last = now;
+        at_.train_seconds += took, at_.seconds += took;
+        at_.wait_seconds += loader.wait_seconds() - waited, waited = loader.wait_seconds();
+        show(per_epoch);
+        pause_point(&trainer);
+      }
+      if (at_.epoch + 1 == o_.training.epochs) break;  // the last epoch's sums go into the task's log line
+    }
+    const auto evaluation_start = Clock::now();
+    evaluate_task(trainer, task, mask);
+    at_.seconds += seconds_since(evaluation_start);
+    at_.epoch = at_.batch = 0;
+  }
+
+  double lr_factor(std::int64_t step, std::int64_t steps) const {
+    return schedule_factor(parse_schedule(o_.training.schedule), step, steps, o_.training.warmup_steps);
+  }
+
+  void evaluate_task(Trainer& trainer, const Task& task, const Tensor& mask) {
+    const Pair& pair = pairs_[at_.run];
+    Loader loader(data_, task.test, task.transform, loader_config(at_.task, pair.seed, false));
+    const Evaluation e = trainer.evaluate(loader, mask);
+    current_.task_accuracy.push_back(e.accuracy);
+    LogLine line("task");
+    line.add("method", pair.method).add("seed", pair.seed).add("task", at_.task + 1).add("name", task.name);
+    line.add("revisit", task.revisit).add("updates", trainer.steps()).add("skipped", trainer.skipped());
+    line.add("train_loss", at_.seen ? at_.loss_sum / double(at_.seen) : 0.0);
+    line.add("train_accuracy", at_.seen ? double(at_.correct) / double(at_.seen) : 0.0);
+    line.add("test_loss", e.loss).add("test_accuracy", e.accuracy).add("test_images", e.count);
+    if (o_.probe_images > 0) add_probe(line, trainer, task);
+    for (const auto& [name, value] : trainer.optimizer().scalars()) line.add("optimizer." + name, value);
+    log_->write(line);
+    if (!task.revisit || at_.task == 0) first_visits_ += 1;
+    progress_->note(cat(pair.method, ", seed ", pair.seed, ", task ", at_.task + 1, "/", stream_->tasks(),
+                        ": train loss ", fixed(at_.seen ? at_.loss_sum / double(at_.seen) : 0.0, 3), ", test accuracy ",
+                        fixed(100 * e.accuracy, 2), "%"));
+  }
+
+  void add_probe(LogLine& line, Trainer& trainer, const Task& task) {
+    SampleSet some = task.test;
+    const std::int64_t count = std::min<std::int64_t>(o_.probe_images, some.size());
+    some.indices.resize(std::size_t(count)), some.labels.resize(std::size_t(count));
+    LoaderConfig config = loader_config(at_.task, pairs_[at_.run].seed, false);
+    Loader loader(data_, some, task.transform, config);
+    const std::vector<BlockProbe> blocks = probe_blocks(trainer, loader);
+    std::vector<double> rank, active, weight, gradient;
+    for (const BlockProbe& b : blocks) {
+      rank.push_back(b.effective_rank), active.push_back(b.active_units);
+      weight.push_back(b.weight_norm), gradient.push_back(b.gradient_norm);
+    }
+    line.add("effective_rank", std::span<const double>(rank)).add("active_units", std::span<const double>(active));
+    line.add("weight_norm", std::span<const double>(weight)).add("gradient_norm", std::span<const double>(gradient));
+  }
+
+  void show(std::int64_t per_epoch) {
+    const Pair& pair = pairs_[at_.run];
+    const double epochs = double(o_.training.epochs), tasks = double(stream_->tasks());
+    const double in_task = (double(at_.epoch) + double(at_.batch) / double(per_epoch)) / epochs;
+    progress_->update(
+        {.what = cat(pair.method, ", seed ", pair.seed),
+         .task = at_.task + 1,
+         .tasks = stream_->tasks(),
+         .epoch = at_.epoch + 1,
+         .epochs = o_.training.epochs,
+         .loss = at_.seen ? at_.loss_sum / double(at_.seen) : -1.0,
+         .accuracy = at_.seen ? double(at_.correct) / double(at_.seen) : -1.0,
+         .images_per_second = at_.train_seconds > 0 ? double(at_.trained_images) / at_.train_seconds : -1.0,
+         .done = (double(at_.run) + (double(at_.task) + in_task) / tasks) / double(pairs_.size())});
+  }
+
+  void write_summary(bool finished) const {
+    nlohmann::json results = nlohmann::json::array();
+    for (const RunResult& r : results_) results.push_back(eg::to_json(r));
+    write_json(folder_->summary(), {{"finished", finished},
+                                    {"stream", stream_->describe()},
+                                    {"device", to_string(machine_.device)},
+                                    {"precision", machine_.precision},
+                                    {"threads", num_threads()},
+                                    {"results", results}});
+  }
+
+  int finish() {
+    write_summary(true);
+    const std::string no_chart = write_accuracy_chart(folder_->path() / "accuracy.png", results_, stream_->describe());
+    std::cout << '\n' << results_table(results_) << '\n';
+    if (!no_chart.empty()) std::cout << no_chart << '\n';
+    std::cout << "Run folder: " << folder_->path().string() << '\n';
+    bool any = false;
+    for (const RunResult& r : results_) {
+      if (r.diverged) std::cout << r.method << ", seed " << r.seed << " diverged: " << r.note << '\n';
+      any |= !r.diverged;
+    }
+    return any ? 0 : 1;
+  }
+
+  ContinualOptions o_;
+  ResolvedMachine machine_;
+  std::vector<std::string> methods_;
+  std::vector<std::uint64_t> seeds_;
+  std::vector<Pair> pairs_;
+  std::shared_ptr<const Dataset> data_;
+  std::shared_ptr<const TaskStream> stream_;
+  RunFolder* folder_ = nullptr;
+  Checkpoints* checkpoints_ = nullptr;
+  Progress* progress_ = nullptr;
+  JsonLog* log_ = nullptr;
+  std::vector<RunResult> results_;
+  RunResult current_;
+  Position at_;
+  std::int64_t saves_ = 0, first_visits_ = 0;
+  Clock::time_point last_save_ = Clock::now();
+};
+
+}  // namespace
+
+int run_continual(const ContinualOptions& options) { return Benchmark(options).run(); }
+
+}  // namespace eg

@@ -1,0 +1,30 @@
+// apps/continual/continual.h - the main job: a stream of tasks, several methods, several seeds, a table at the end.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "apps/options.h"
+
+namespace eg {
+
+struct ContinualOptions {
+  ModelOptions model;
+  DataOptions data;
+  TrainingOptions training;
+  MachineOptions machine;
+  std::string protocol = "class-subset", draw = "auto", shuffle = "pixels", domain = "rotation", then;
+  int tasks = 10, classes_per_task = 5;
+  std::string methods = "adamw,sgd,arrow", seeds = "1";
+  std::string head = "auto", optimizer_state = "keep";
+  std::string out = "runs/continual";
+  bool resume = false;
+  double checkpoint_seconds = 30.0;
+  int probe_images = 256;
+};
+
+/// Runs everything that is not finished yet. Returns the exit code: 0, 130 or 143 after a signal (resumable), 1 when
+/// every run diverged. Throws Error for anything that a person must change.
+int run_continual(const ContinualOptions& options);
+
+}  // namespace eg

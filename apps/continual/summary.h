@@ -1,0 +1,34 @@
+// apps/continual/summary.h - what a finished (method, seed) run leaves behind, and the table made of all of them.
+#pragma once
+#include <cstdint>
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+namespace eg {
+
+struct RunResult {
+  std::string method;
+  std::uint64_t seed = 0;
+  std::vector<double> task_accuracy;  // test accuracy (0..1) on task k right after learning it
+  std::vector<double> seen_accuracy;  // on all classes seen so far; only for protocols with a growing head
+  double images_per_second = 0.0;     // training images over training time, evaluation not counted
+  double wall_seconds = 0.0;
+  double wait_share = 0.0;         // share of training time spent waiting for data
+  std::int64_t skipped_steps = 0;  // updates left out because of a non-finite gradient
+  bool diverged = false;
+  std::string note;  // why it diverged
+};
+
+nlohmann::json to_json(const RunResult& r);
+RunResult result_from_json(const nlohmann::json& j);
+
+/// method x (AAT mean and spread over seeds, last quarter, images/s): the table at the end of a run.
+std::string results_table(const std::vector<RunResult>& results);
+/// Accuracy over tasks, one line per method with a band of one standard deviation over seeds. Returns a sentence when
+/// no chart could be drawn in this build, else an empty text.
+std::string write_accuracy_chart(const std::filesystem::path& file, const std::vector<RunResult>& results,
+                                 const std::string& title);
+
+}  // namespace eg

@@ -1,0 +1,57 @@
+// apps/evergrad.cpp - the one binary: parses the command line, runs one subcommand, turns errors into one clear line.
+#include <cstdio>
+#include <exception>
+#include <iostream>
+#include <new>
+
+#include "apps/command.h"
+#include "engine/build_info.h"
+#include "engine/error.h"
+
+int main(int argc, char** argv) {
+  CLI::App app{
+      "evergrad trains Vision Transformers on endless streams of tasks, measures how their ability to learn decays, "
+      "and\n"
+      "keeps it alive with ARROW (arXiv 2603.07787).\n\n"
+      "Start here:   evergrad continual --stream procedural --tasks 5 --out runs/first\n"
+      "Then:         evergrad continual --help"};
+  app.name("evergrad");
+  app.set_version_flag("--version", "evergrad " + eg::build_info().version);
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+
+  std::function<int()> run;
+  eg::add_continual_command(app, run);
+  eg::add_train_command(app, run);
+  eg::add_eval_command(app, run);
+  eg::add_data_command(app, run);
+  eg::add_bench_command(app, run);
+  eg::add_info_command(app, run);
+
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    if (e.get_exit_code() == 0) return app.exit(e);  // --help, --version
+    std::cerr << "evergrad: " << e.what() << "\nRun 'evergrad"
+              << (argc > 1 && argv[1][0] != '-' ? std::string(" ") + argv[1] : "")
+              << " --help' for what is possible.\n";
+    return 2;
+  } catch (const std::exception& e) {
+    std::cerr << "evergrad: " << e.what() << '\n';
+    return 2;
+  }
+  try {
+    return run ? run() : 0;
+  } catch (const eg::Error& e) {
+    std::cerr << "evergrad: " << e.what() << '\n';
+    if (e.kind == eg::Kind::internal)
+      std::cerr << "This is a bug in evergrad (" << e.at.file_name() << ':' << e.at.line() << "); please report it.\n";
+    return e.kind == eg::Kind::usage ? 2 : 1;
+  } catch (const std::bad_alloc&) {
+    std::cerr << "evergrad: out of memory; use a smaller --batch or model\n";
+    return 1;
+  } catch (const std::exception& e) {
+    std::cerr << "evergrad: " << e.what() << '\n';
+    return 1;
+  }
+}

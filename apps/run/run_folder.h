@@ -1,0 +1,40 @@
+// apps/run/run_folder.h - the folder that one run owns: nobody's files are overwritten, no two processes write at once.
+#pragma once
+#include <filesystem>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+
+#include "engine/file.h"
+
+namespace eg {
+
+class RunFolder {
+ public:
+  /// Creates or opens the folder given by --out and locks it for this process until the object dies (flock on the file
+  /// .lock, so the lock of a killed process is gone at once).
+  /// Throws Error{usage}: the folder holds files and resume is false; resume is true and the files are not those of a
+  /// run; another live process writes there (with its pid and host). Throws Error{io}: it cannot be created or written.
+  static RunFolder open(const std::filesystem::path& folder, bool resume);
+  RunFolder(RunFolder&&) = default;
+  RunFolder& operator=(RunFolder&&) = default;
+  ~RunFolder();
+
+  const std::filesystem::path& path() const { return folder_; }
+  /// True when the folder holds the config.toml of an earlier start, which this run continues.
+  bool continues() const { return continues_; }
+  std::filesystem::path config() const { return folder_ / "config.toml"; }
+  std::filesystem::path metrics() const { return folder_ / "metrics.jsonl"; }
+  std::filesystem::path summary() const { return folder_ / "summary.json"; }
+  std::filesystem::path checkpoints() const { return folder_ / "checkpoints"; }
+
+ private:
+  RunFolder(std::filesystem::path folder, FileHandle lock) : folder_(std::move(folder)), lock_(std::move(lock)) {}
+  std::filesystem::path folder_;
+  FileHandle lock_;
+  bool continues_ = false;
+};
+
+/// Writes JSON, indented by two, atomically. A number that is not finite becomes null. Throws Error{io}.
+void write_json(const std::filesystem::path& path, const nlohmann::json& json);
+
+}  // namespace eg

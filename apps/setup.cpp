@@ -1,0 +1,87 @@
+// apps/setup.cpp - see setup.h.
+#include "apps/setup.h"
+
+#include "engine/cpu/features.h"
+#include "engine/parallel.h"
+
+namespace eg {
+
+ResolvedMachine resolve_machine(const MachineOptions& o) {
+  set_num_threads(o.threads);
+  ResolvedMachine m;
+  m.device = parse_device(o.device);
+  kernels(m.device);  // throws when the device is not here
+  m.precision = o.precision;
+  if (o.precision == "auto") {
+    const cpu::Features& f = cpu::features();
+    const bool fast = m.device == kCpu ? f.amx_bf16 || f.bf16_dot_fast : m.device.type == DeviceType::cuda;
+    m.precision = fast ? "bf16" : "fp32";
+  }
+  check(!(m.device == kReference && m.precision == "bf16"), Kind::usage, [] {
+    return std::string("--device reference computes in double precision; use --precision fp32 or auto with it");
+  });
+  m.activation = m.device == kReference ? DType::f64 : m.precision == "bf16" ? DType::bf16 : DType::f32;
+  return m;
+}
+
+std::shared_ptr<const Dataset> open_data(const DataOptions& o) {
+  DatasetOptions d;
+  d.on_corrupt = o.corrupt == "skip" ? OnCorrupt::skip : OnCorrupt::fail;
+  return open_dataset(o.stream, o.data, d);
+}
+
+VitConfig vit_of(const ModelOptions& o, std::int64_t classes, DType activation) {
+  VitConfig c = vit_config(o.model, o.image_size, o.patch, o.dim, o.depth, o.heads);
+  c.channels = o.channels;
+  c.classes = int(classes);
+  c.mlp_ratio = o.mlp_ratio;
+  c.class_token = o.pool == "token";
+  c.pos = o.pos == "sincos" ? PosEmbed::sincos : PosEmbed::learned;
+  c.gelu = o.gelu == "tanh" ? GeluKind::tanh : GeluKind::erf;
+  c.qk_norm = o.qk_norm;
+  c.layer_scale = o.layer_scale;
+  c.drop_path = o.drop_path;
+  c.registers = o.registers;
+  c.recompute = o.recompute;
+  c.precision = activation;
+  return c;
+}
+
+LoaderConfig base_loader(const DataOptions& data, const ModelOptions& model, std::int64_t batch, std::int64_t classes,
+                         bool training) {
+  LoaderConfig c;
+  c.format = {model.channels, model.image_size};
+  c.batch = batch;
+  c.shuffle = training;
+  c.workers = data.workers;
+  if (!training) return c;
+  c.augment = parse_augment(data.augment, model.image_size);
+  c.augment.randaugment_ops = data.randaugment;
+  c.augment.mixup = data.mixup;
+  c.augment.cutmix = data.cutmix;
+  if (c.augment.mixes()) c.soft_classes = classes;
+  return c;
+}
+
+void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, const ModelOptions& m,
+                  const ResolvedMachine& machine) {
+  c.set("corrupt", d.corrupt), c.set("augment", d.augment), c.set("randaugment", d.randaugment),
+      c.set("mixup", d.mixup);
+  c.set("cutmix", d.cutmix), c.set("workers", d.workers);
+  c.set("epochs", t.epochs), c.set("batch", t.batch), c.set("accumulate", t.accumulate);
+  if (t.lr >= 0.0) c.set("lr", t.lr);
+  if (t.weight_decay >= 0.0) c.set("weight-decay", t.weight_decay);
+  c.set("clip-norm", t.clip_norm), c.set("smoothing", t.smoothing), c.set("ema", t.ema);
+  c.set("schedule", t.schedule), c.set("warmup-steps", t.warmup_steps), c.set("train-limit", t.train_limit),
+      c.set("test-limit", t.test_limit);
+  c.set("model", m.model), c.set("image-size", m.image_size), c.set("patch", m.patch), c.set("dim", m.dim),
+      c.set("depth", m.depth);
+  c.set("heads", m.heads), c.set("channels", m.channels), c.set("mlp-ratio", m.mlp_ratio), c.set("pool", m.pool),
+      c.set("pos", m.pos);
+  c.set("gelu", m.gelu), c.set("qk-norm", m.qk_norm), c.set("recompute", m.recompute),
+      c.set("layer-scale", m.layer_scale);
+  c.set("drop-path", m.drop_path), c.set("registers", m.registers);
+  c.set("device", to_string(machine.device)), c.set("precision", machine.precision), c.set("threads", num_threads());
+}
+
+}  // namespace eg

@@ -1,0 +1,200 @@
+// apps/trainer.cpp - one training step, in the order of methods.md 0.4.
+#include "apps/trainer.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "autograd/functions.h"
+#include "engine/memory.h"
+
+namespace eg {
+namespace {
+
+/// Host memory as a tensor, copied only when the device cannot read it.
+template <class T>
+Tensor borrow(const T* data, const Shape& shape, Device device) {
+  const std::size_t bytes = std::size_t(shape.size()) * sizeof(T);
+  auto storage = std::make_shared<Storage>(kCpu, const_cast<T*>(data), bytes, [] {});
+  const Tensor host = Tensor::on(std::move(storage), 0, shape, dtype_of<T>);
+  if (!device.is_host()) return host.to(device);
+  return Tensor::on(std::make_shared<Storage>(device, const_cast<T*>(data), bytes, [] {}), 0, shape, dtype_of<T>);
+}
+
+double sum(const Tensor& t) {
+  double total = 0.0;
+  for (const double x : t.to_host()) total += x;
+  return total;
+}
+
+}  // namespace
+
+Trainer::Trainer(const TrainerConfig& config) : config_(config), model_(make_vit(config.vit)) {
+  visit_params(model_, [&](Param& p) { params_.push_back(&p); });
+  const DType activation = config.device.type == DeviceType::reference ? DType::f64 : config.vit.precision;
+  arena_.build(params_, config.device, activation);
+  arena_.initialise(params_, config.seed);
+  arena_.refresh_work();
+
+  host_record_ = Tensor::zeros({std::int64_t(sizeof(StepRecord))}, DType::u8, kCpu);
+  new (host_record_.data()) StepRecord{};
+  record().seed = config.seed;
+  record().max_norm = config.clip_norm;
+  device_record_ = config.device.is_host()
+                       ? host_record_
+                       : Tensor::zeros({std::int64_t(sizeof(StepRecord))}, DType::u8, config.device);
+
+  const DType stat = config.device.statistic();
+  const std::int64_t channels = std::int64_t(config.mean.size());
+  mean_ = Tensor::from(config.mean, {channels}, stat, config.device);
+  stddev_ = Tensor::from(config.stddev, {channels}, stat, config.device);
+  for (const Param* p : params_)
+    if (!p->frozen) all_gradients_.push_back({p->offset, p->offset + p->size()});
+
+  optimizer_ = make_optimizer(config.method, {params_, &arena_, config.vit.depth}, config.lr, config.weight_decay);
+  if (config.ema > 0.0) ema_ = std::make_unique<Ema>(arena_, config.ema);
+}
+
+Trainer::~Trainer() = default;
+
+void Trainer::upload_record() {
+  if (!config_.device.is_host())
+    runtime(config_.device).copy_from_host(device_record_.data(), host_record_.data(), sizeof(StepRecord), {});
+}
+
+void Trainer::download_record() {
+  if (config_.device.is_host()) return;
+  runtime(config_.device).copy_to_host(host_record_.data(), device_record_.data(), sizeof(StepRecord), {});
+  runtime(config_.device).synchronize({});
+}
+
+Tensor Trainer::images_of(const Batch& batch, std::int64_t begin, std::int64_t end) const {
+  if (end < 0) end = batch.count;
+  const std::int64_t bytes = std::int64_t(batch.channels) * batch.size * batch.size;
+  return borrow(batch.images.data() + begin * bytes, {end - begin, batch.channels, batch.size, batch.size},
+                config_.device);
+}
+
+VitContext Trainer::context(const Batch& batch, bool training, std::int64_t begin, std::int64_t end) const {
+  if (end < 0) end = batch.count;
+  VitContext c;
+  c.training = training;
+  c.step = static_cast<const StepRecord*>(device_record_.data());
+  c.mean = mean_;
+  c.stddev = stddev_;
+  if (training && !batch.crop.empty()) c.crop = borrow(batch.crop.data() + 3 * begin, {end - begin, 3}, config_.device);
+  return c;
+}
+
+/// The part [begin, end) of the batch's mean loss.
+Tensor Trainer::loss_of(const Tensor& logits, const Batch& batch, std::int64_t begin, std::int64_t end,
+                        const Tensor& mask, Tensor* correct) const {
+  const std::int64_t classes = model_.config.classes, n = end - begin;
+  Tensor labels, soft;
+  if (batch.soft_labels.empty()) {
+    labels = borrow(batch.labels.data() + begin, {n}, config_.device);
+  } else {
+    soft = Tensor::from(std::span(batch.soft_labels).subspan(std::size_t(begin * classes), std::size_t(n * classes)),
+                        {n, classes}, config_.device.statistic(), config_.device);
+  }
+  return cross_entropy(logits, labels, soft, mask, config_.smoothing, double(batch.count), correct);
+}
+
+StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& class_mask) {
+  StepResult result;
+  result.count = batch.count;
+  StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
+  record().first_sample = std::int64_t(batch.first_sample);
+  optimizer_->prepare(ctx);
+  upload_record();
+
+  // Gradient accumulation: the mean over the whole batch, split into passes, is the sum of the parts over one divisor.
+  const std::int64_t parts = std::min<std::int64_t>(config_.accumulate, batch.count);
+  for (std::int64_t part = 0; part < parts; ++part) {
+    const std::int64_t begin = batch.count * part / parts, end = batch.count * (part + 1) / parts;
+    Tape tape;
+    const Watched watched(tape, model_, part > 0);
+    if (part + 1 == parts) tape.on_gradient_final([&](int group) { optimizer_->on_gradient_final(group, ctx); });
+    const Tensor logits = forward(model_, images_of(batch, begin, end), context(batch, true, begin, end));
+    Tensor correct;
+    const Tensor loss = loss_of(logits, batch, begin, end, class_mask, &correct);
+    const double value = loss.to_host()[0];
+    if (!std::isfinite(value)) report_divergence(batch, class_mask, value);
+    result.loss += value;
+    result.correct += std::int64_t(sum(correct));
+    backward(tape, loss);
+  }
+
+  EVERGRAD_CALL(config_.device, global_norm,
+                GlobalNorm{.grad = arena_.grad.view(), .segments = all_gradients_, .step = ctx.device_step});
+  optimizer_->step(ctx);
+  if (ema_) ema_->update(ctx);
+  download_record();
+  result.applied = record().finite != 0;
+  record().step += 1;
+  if (record().skipped_in_a_row >= 20)
+    throw Diverged(cat("20 updates in a row were skipped because the gradient was not finite (last at step ",
+                       record().step, "); use a smaller --lr"));
+  return result;
+}
+
+void Trainer::report_divergence(const Batch& batch, const Tensor& mask, double loss) {
+  Tape tape;
+  tape.watch_nonfinite(true);
+  {
+    const Watched watched(tape, model_, false);
+    loss_of(forward(model_, images_of(batch), context(batch, true)), batch, 0, batch.count, mask, nullptr);
+  }
+  const std::string op = tape.first_nonfinite_op();
+  throw Diverged(cat("the loss is ", loss, " at step ", record().step, " (seed ", record().seed, ", first sample ",
+                     record().first_sample, "); first operation with a non-finite result: ",
+                     op.empty() ? "none, the weights themselves are not finite" : op, "; use a smaller --lr"));
+}
+
+Evaluation Trainer::evaluate(Loader& loader, const Tensor& class_mask) {
+  const std::unique_ptr<Ema::Applied> averaged = ema_ ? ema_->apply() : nullptr;
+  Evaluation e;
+  std::int64_t correct_count = 0;
+  while (const Batch* batch = loader.next()) {
+    Tensor correct;
+    const Tensor labels = borrow(batch->labels.data(), {batch->count}, config_.device);
+    const Tensor logits = forward(model_, images_of(*batch), context(*batch, false));
+    const Tensor loss = cross_entropy(logits, labels, {}, class_mask, 0.0, 1.0, &correct);
+    e.loss += loss.to_host()[0];
+    correct_count += std::int64_t(sum(correct));
+    e.count += batch->count;
+  }
+  if (e.count) e.loss /= double(e.count), e.accuracy = double(correct_count) / double(e.count);
+  return e;
+}
+
+void Trainer::begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state) {
+  if (head_policy == "fresh") reset_head(model_, arena_, config_.seed, std::uint32_t(task));
+  if (head_policy == "zero") zero_head(model_, arena_);
+  StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), 1.0, {}};
+  optimizer_->task_boundary(ctx, keep_optimizer_state);
+  if (ema_ && head_policy != "keep") ema_->rebase();
+  upload_record();
+}
+
+std::vector<NamedTensor> Trainer::state() {
+  std::vector<NamedTensor> all{{"weights", arena_.master}, {"step_record", host_record_}};
+  optimizer_->visit_state([&](const std::string& name, Tensor& t) { all.push_back({"optimizer." + name, t}); });
+  if (ema_) all.push_back({"ema", ema_->average()});
+  return all;
+}
+
+void Trainer::restored() {
+  arena_.refresh_work();
+  optimizer_->state_restored();
+  upload_record();
+}
+
+std::string Trainer::describe() const { return cat(model_.config.describe(), "; ", optimizer_->describe()); }
+
+std::size_t Trainer::peak_bytes() const {
+  return pool(config_.device).bytes_peak() + arena_.master.bytes() + arena_.grad.bytes() +
+         (arena_.work ? arena_.work.bytes() : 0) + optimizer_->state_bytes() + (ema_ ? arena_.master.bytes() : 0);
+}
+
+}  // namespace eg

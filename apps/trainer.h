@@ -1,0 +1,101 @@
+// apps/trainer.h - one model, its optimizer and its step record: everything between a batch and changed weights.
+#pragma once
+#include <cstdint>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "apps/options.h"
+#include "autograd/tape.h"
+#include "data/loader.h"
+#include "engine/safetensors.h"
+#include "layers/vit.h"
+#include "optim/ema.h"
+#include "optim/optimizer.h"
+
+namespace eg {
+
+struct TrainerConfig {
+  VitConfig vit;
+  Device device;
+  MethodSpec method;
+  double lr = -1.0, weight_decay = -1.0, clip_norm = 1.0, smoothing = 0.0, ema = 0.0;
+  int accumulate = 1;
+  std::uint64_t seed = 1;
+  std::vector<double> mean, stddev;  // per channel, of pixel values in [0, 1]
+};
+
+struct StepResult {
+  double loss = 0.0;
+  std::int64_t correct = 0, count = 0;
+  bool applied = true;  // false: the gradient was not finite and the step changed nothing
+};
+
+struct Evaluation {
+  double loss = 0.0, accuracy = 0.0;
+  std::int64_t count = 0;
+};
+
+/// Thrown when the loss is not finite: the run stops, nothing was updated.
+class Diverged : public std::runtime_error {
+ public:
+  using std::runtime_error::runtime_error;
+};
+
+class Trainer {
+ public:
+  explicit Trainer(const TrainerConfig& config);
+  ~Trainer();
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
+
+  /// One update from one batch. lr_factor: the schedule's value relative to the base rate. class_mask: u8 [K] or empty.
+  /// Throws Diverged when the loss is not finite, or after 20 skipped updates in a row.
+  StepResult step(const Batch& batch, double lr_factor, const Tensor& class_mask = {});
+  /// Forward only, on the moving average where there is one. Counts from the loader's current position to the epoch's
+  /// end.
+  Evaluation evaluate(Loader& loader, const Tensor& class_mask = {});
+
+  /// The weights that evaluation uses; probes read them. Restored when the returned guard dies.
+  Vit& model() { return model_; }
+  const std::vector<Param*>& params() const { return params_; }
+  const ParamArena& arena() const { return arena_; }
+  Optimizer& optimizer() { return *optimizer_; }
+  std::int64_t steps() const { return record().step; }
+  std::int64_t skipped() const { return record().skipped; }
+  std::int64_t updates() const { return record().step - record().skipped; }
+
+  /// A task begins: head policy ("fresh", "zero" or "keep"), then the optimizer's own boundary policy.
+  void begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state);
+  /// Copies a batch to the device; the images are borrowed where the device can read host memory.
+  Tensor images_of(const Batch& batch, std::int64_t begin = 0, std::int64_t end = -1) const;
+  VitContext context(const Batch& batch, bool training, std::int64_t begin = 0, std::int64_t end = -1) const;
+
+  /// Every tensor that a bitwise resume needs, by name; restored() after their values were replaced.
+  std::vector<NamedTensor> state();
+  void restored();
+  std::string describe() const;
+  std::size_t peak_bytes() const;
+
+ private:
+  const StepRecord& record() const { return *static_cast<const StepRecord*>(host_record_.data()); }
+  StepRecord& record() { return *static_cast<StepRecord*>(host_record_.data()); }
+  void upload_record();
+  void download_record();
+  Tensor loss_of(const Tensor& logits, const Batch& batch, std::int64_t begin, std::int64_t end, const Tensor& mask,
+                 Tensor* correct) const;
+  [[noreturn]] void report_divergence(const Batch& batch, const Tensor& mask, double loss);
+
+  TrainerConfig config_;
+  Vit model_;
+  std::vector<Param*> params_;
+  ParamArena arena_;
+  std::unique_ptr<Optimizer> optimizer_;
+  std::unique_ptr<Ema> ema_;
+  Tensor host_record_, device_record_;
+  Tensor mean_, stddev_;
+  std::vector<Segment> all_gradients_;
+};
+
+}  // namespace eg

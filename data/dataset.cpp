@@ -1,0 +1,43 @@
+// data/dataset.cpp - what all data sets share, and the way in by name.
+#include "data/dataset.h"
+
+#include "engine/error.h"
+
+namespace eg {
+
+const char* to_string(Split split) { return split == Split::train ? "train" : "test"; }
+
+void Dataset::check_index(Split split, std::int64_t i) const {
+  check(i >= 0 && i < size(split), Kind::usage, [&] {
+    return cat("image ", i, " of ", name(), "'s ", to_string(split), " split is outside 0..", size(split) - 1);
+  });
+}
+
+void Dataset::check_class(int c) const {
+  check(c >= 0 && c < classes(), Kind::usage,
+        [&] { return cat("class ", c, " of ", name(), " is outside 0..", classes() - 1); });
+}
+
+const std::vector<std::string>& dataset_kinds() {
+  static const std::vector<std::string> kinds{"procedural", "cifar10", "cifar100", "idx", "folder"};
+  return kinds;
+}
+
+std::shared_ptr<const Dataset> open_dataset(const std::string& kind, const std::filesystem::path& dir,
+                                            const DatasetOptions& options) {
+  if (kind == "procedural") return make_procedural(options.procedural);
+  if (kind == "idx") return open_idx(dir, options);
+  const bool known = kind == "cifar10" || kind == "cifar100" || kind == "folder";
+  check(known, Kind::usage, [&] {
+    return cat("unknown data set kind '", kind, "'; there are procedural, cifar10, cifar100, idx and folder");
+  });
+  check(!dir.empty(), Kind::usage,
+        [&] { return cat("the data set ", kind, " needs the folder that holds its files: add --data DIR"); });
+  check(std::filesystem::is_directory(dir), Kind::io,
+        [&] { return cat(dir.string(), " is not a folder; --data names the folder that holds the ", kind, " files"); });
+  if (kind == "cifar10") return open_cifar10(dir, options);
+  if (kind == "cifar100") return open_cifar100(dir, options);
+  return open_folder(dir, options);
+}
+
+}  // namespace eg

@@ -1,0 +1,54 @@
+// data/transform.h - the fixed map that a task applies to every image of its stream: permuted pixels or a shifted
+// domain.
+//
+// Definitions: methods.md C.2. A transform is decided per task (an abrupt change) and is the same for training and test
+// images; only additive noise draws per image, keyed by the image's index, so a given image always looks the same.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+
+namespace eg {
+
+enum class TransformKind : std::uint8_t {
+  none,
+  permute_pixels,    // one permutation of all pixel positions
+  permute_in_patch,  // one permutation of positions, repeated inside every patch
+  permute_patches,   // patches change places, their content stays whole
+  rotate,            // by `amount` degrees about the centre, bilinear, zero outside
+  hue,               // rotation of the colour plane by `amount` degrees
+  contrast,          // amount (x - mean) + mean, the mean per image and channel
+  blur,              // Gaussian of standard deviation `amount` pixels
+  noise,             // additive Gaussian of standard deviation `amount` (of the range 0..1)
+  invert             // 255 - x
+};
+const char* to_string(TransformKind kind);
+
+struct Transform {
+  TransformKind kind = TransformKind::none;
+  double amount = 0.0;
+  int patch = 0;             // permute_in_patch and permute_patches
+  std::uint64_t seed = 0;    // of the permutation or the noise
+  std::uint32_t stream = 0;  // task number, folded into the key
+  std::string describe() const;
+};
+
+/// A transform made ready for one image format: permutations are tables here. Const members are thread-safe.
+class PreparedTransform {
+ public:
+  PreparedTransform() = default;
+  /// Throws Error{usage} when a patch does not divide the image size.
+  PreparedTransform(const Transform& transform, ImageFormat format);
+  bool identity() const { return transform_.kind == TransformKind::none; }
+  /// In place; scratch is resized as needed. image_key identifies the image for additive noise.
+  void apply(std::uint8_t* image, std::uint64_t image_key, std::vector<std::uint8_t>& scratch) const;
+
+ private:
+  Transform transform_;
+  ImageFormat format_;
+  std::vector<std::int32_t> source_;  // output pixel -> input pixel
+};
+
+}  // namespace eg

@@ -1,0 +1,15 @@
+// engine/build_info.h - what this binary was built with: version, build type, libraries found and missing.
+#pragma once
+#include <string>
+#include <vector>
+
+namespace eg {
+
+struct BuildInfo {
+  std::string version, build_type, sanitizers, compiler;
+  std::vector<std::string> with;     // "OpenBLAS: fp32 matrix products"
+  std::vector<std::string> without;  // "libcurl: evergrad data fetch is absent: ..."
+};
+BuildInfo build_info();
+
+}  // namespace eg

@@ -1,0 +1,92 @@
+// engine/kernels_optim.h - the part of the kernel table that updates parameters: fused multi-tensor optimizer passes
+// over the flat arenas, the global norm with its finite check, and ARROW (arXiv:2603.07787).
+//
+// Nothing that changes from step to step is a host value: learning rates, update counts, the clip factor and ring slots
+// live in a StepRecord on the device, so that one recorded step can be replayed.
+#pragma once
+#include <cstdint>
+#include <span>
+
+#include "engine/kernels_arrow.h"
+#include "engine/tensor.h"
+
+namespace eg {
+
+/// One learning rate and one update count on the device. Every optimizer group (base, ARROW, head, ...) owns a slot.
+struct StepSlot {
+  double lr = 0.0;     // written by the host before the step
+  std::int64_t t = 0;  // updates applied so far; advanced by step_finish when the step was finite
+};
+
+/// The device-side record of one training step. Plain data: copied to the device whole.
+struct StepRecord {
+  static constexpr int kSlots = 16;
+  std::uint64_t seed = 0;         // Philox key
+  std::int64_t step = 0;          // training step: Philox counter word c2
+  std::int64_t first_sample = 0;  // global number of this micro-batch's first sample
+  StepSlot slot[kSlots];
+  double max_norm = 0.0;      // global-norm clip threshold; 0 = no clipping
+  double grad_norm_sq = 0.0;  // written by global_norm
+  double clip_scale = 1.0;    // written by global_norm: min(1, max_norm / norm)
+  std::int64_t finite = 1;    // written by global_norm: 0 when the gradient has a NaN or Inf
+  std::int64_t skipped = 0;   // steps not applied because finite was 0
+  std::int64_t skipped_in_a_row = 0;
+};
+
+/// A range of the flat arena with its own hyper-parameters. lr = slot[slot].lr * lr_scale.
+struct Segment {
+  std::int64_t begin = 0, end = 0;
+  std::int32_t slot = 0;
+  float lr_scale = 1.0f;
+  float weight_decay = 0.0f;
+};
+
+/// Fixed-order double sum of squares over the listed segments of the gradient arena -> grad_norm_sq, finite,
+/// clip_scale.
+struct GlobalNorm {
+  TensorView grad;
+  std::span<const Segment> segments;
+  StepRecord* step = nullptr;
+};
+/// After all updates: t += 1 in every slot of `slots` bits when finite, else skipped += 1.
+struct StepFinish {
+  StepRecord* step = nullptr;
+  std::uint32_t slots = 1;
+};
+
+/// PyTorch's SGD (methods.md A.1): d = clip*g (+ decay*w when coupled); b = mu*b + (1-dampening)*d (first step: b = d);
+/// u = d + mu*b (Nesterov) or b; w -= lr*u; decoupled decay: w *= 1 - lr*decay first. work (bf16 copy) optional.
+struct SgdUpdate {
+  TensorView weight, grad, momentum, work;
+  std::span<const Segment> segments;
+  const StepRecord* step = nullptr;
+  double mu = 0.0, dampening = 0.0;
+  bool nesterov = false, decoupled = false;
+};
+
+/// Adam and AdamW (methods.md A.2). t + 1 of the segment's slot is the bias-correction step. Where a method
+/// replaced units, row_steps and column_steps hold the updates since then, and an element's step is one more than the
+/// smaller count of its row and column (methods.md A.2, "stale-step trap"); the caller advances them.
+struct AdamUpdate {
+  TensorView weight, grad, m, v, work;
+  std::span<const Segment> segments;
+  const StepRecord* step = nullptr;
+  double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
+  bool decoupled = true;
+  TensorView row_steps, column_steps;  // i32; optional, only with a single segment that is one matrix [rows, columns]
+  std::int64_t rows = 0, columns = 0;
+};
+
+/// average = decay*average + (1-decay)*weight over the whole arena.
+struct EmaUpdate {
+  TensorView average, weight;
+  double decay = 0.999;
+  const StepRecord* step = nullptr;
+};
+
+#define EVERGRAD_FOR_EACH_OPTIM_KERNEL(X) \
+  X(global_norm, GlobalNorm)              \
+  X(step_finish, StepFinish)              \
+  X(sgd_update, SgdUpdate) X(adam_update, AdamUpdate) X(ema_update, EmaUpdate) EVERGRAD_FOR_EACH_ARROW_KERNEL(X)
+
+}  // namespace eg

@@ -1,0 +1,69 @@
+// layers/heads.cpp - head policies at task boundaries.
+#include "layers/heads.h"
+
+namespace eg {
+
+void reset_head(Vit& v, const ParamArena& arena, std::uint64_t seed, std::uint32_t redraw) {
+  visit_params(v.head, [&](const Param& p) {
+    const std::vector<double> values = ParamArena::draw(p, seed, redraw);
+    p.master.copy_from(Tensor::from(values, p.shape, p.master.dtype(), arena.device));
+  });
+  arena.refresh_work();
+}
+
+void zero_head(Vit& v, const ParamArena& arena) {
+  visit_params(v.head, [](const Param& p) { p.master.set_zero(); });
+  arena.refresh_work();
+}
+
+Tensor class_mask(std::span<const std::int64_t> allowed, std::int64_t classes, Device device) {
+  check(!allowed.empty(), Kind::usage,
+        [] { return std::string("class mask: no class is allowed; list at least one"); });
+  std::vector<std::uint8_t> mask(static_cast<std::size_t>(std::max<std::int64_t>(classes, 0)), 0);
+  for (const std::int64_t k : allowed) {
+    check(k >= 0 && k < classes, Kind::usage,
+          [&] { return cat("class mask: class ", k, " does not exist, the head has ", classes, " classes"); });
+    mask[std::size_t(k)] = 1;
+  }
+  return Tensor::from(mask, {classes}, device);
+}
+
+void HeadBank::add(std::int64_t task, const Vit& v) {
+  const auto like = [](const Param& p) { return Tensor::zeros(p.shape, p.master.dtype(), kCpu); };
+  heads_.insert_or_assign(task, Stored{like(v.head.weight), like(v.head.bias)});
+}
+
+void HeadBank::switch_head(Vit& v, const ParamArena& arena, std::int64_t from, std::int64_t to, std::uint64_t seed) {
+  check(to >= 0, Kind::usage, [&] { return cat("a head belongs to a task from 0, got ", to); });
+  if (from >= 0) {
+    add(from, v);
+    heads_.at(from).weight.copy_from(v.head.weight.master);
+    heads_.at(from).bias.copy_from(v.head.bias.master);
+  }
+  if (!has(to)) {
+    reset_head(v, arena, seed, std::uint32_t(to) + 1);
+    return;
+  }
+  const Stored& stored = heads_.at(to);
+  check(stored.weight.shape() == v.head.weight.shape, Kind::shape, [&] {
+    return cat("the head of task ", to, " is ", stored.weight, " but the model's is ", v.head.weight.shape);
+  });
+  v.head.weight.master.copy_from(stored.weight);
+  v.head.bias.master.copy_from(stored.bias);
+  arena.refresh_work();
+}
+
+std::size_t HeadBank::bytes() const {
+  std::size_t n = 0;
+  for (const auto& [task, head] : heads_) n += head.weight.bytes() + head.bias.bytes();
+  return n;
+}
+
+void HeadBank::visit_state(const std::function<void(const std::string&, Tensor&)>& visit) {
+  for (auto& [task, head] : heads_) {
+    visit(cat("head.", task, ".weight"), head.weight);
+    visit(cat("head.", task, ".bias"), head.bias);
+  }
+}
+
+}  // namespace eg

@@ -1,0 +1,76 @@
+// optim/adam.cpp - see adam.h. m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; w -= lr m_hat / (sqrt(v_hat) + eps).
+#include "optim/adam.h"
+
+#include "optim/options_reader.h"
+#include "optim/segments.h"
+
+namespace eg {
+
+const char* const kAdamOptionsText = "beta1=0.9, beta2=0.999, eps=1e-8, weight-decay (adamw 0.05, adam 0)";
+
+namespace {
+
+class Adam final : public Optimizer {
+ public:
+  Adam(const MethodSpec& spec, const Parameters& p, double lr, double weight_decay)
+      : arena_(*p.arena), lr_(lr), decoupled_(spec.name == "adamw") {
+    OptionReader r(spec);
+    beta1_ = r.number("beta1", 0.9, 0.0, 0.999999);
+    beta2_ = r.number("beta2", 0.999, 0.0, 0.99999999);
+    eps_ = r.number("eps", 1e-8, 1e-30, 1.0);
+    weight_decay_ = r.number("weight-decay", weight_decay, 0.0, 1e6);
+    r.finish();
+    m_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), arena_.device);
+    v_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), arena_.device);
+    segments_ = segments_of(p, weight_decay_);
+  }
+  std::string name() const override { return decoupled_ ? "adamw" : "adam"; }
+  void prepare(StepContext& ctx) override { ctx.host_step->slot[0].lr = lr_ * ctx.lr_factor; }
+  void step(StepContext& ctx) override {
+    EVERGRAD_CALL(arena_.device, adam_update,
+                  AdamUpdate{.weight = arena_.master.view(),
+                             .grad = arena_.grad.view(),
+                             .m = m_.view(),
+                             .v = v_.view(),
+                             .work = arena_.work ? arena_.work.view() : TensorView{},
+                             .segments = segments_,
+                             .step = ctx.device_step,
+                             .beta1 = beta1_,
+                             .beta2 = beta2_,
+                             .eps = eps_,
+                             .decoupled = decoupled_},
+                  ctx.stream);
+    EVERGRAD_CALL(arena_.device, step_finish, StepFinish{.step = ctx.device_step}, ctx.stream);
+  }
+  void task_boundary(StepContext& ctx, bool keep_state) override {
+    if (keep_state) return;
+    m_.set_zero();
+    v_.set_zero();
+    ctx.host_step->slot[0].t = 0;
+  }
+  void visit_state(const std::function<void(const std::string&, Tensor&)>& visit) override {
+    visit("m", m_);
+    visit("v", v_);
+  }
+  std::size_t state_bytes() const override { return m_.bytes() + v_.bytes(); }
+  std::string describe() const override {
+    return cat(decoupled_ ? "AdamW" : "Adam", " lr ", lr_, ", betas ", beta1_, " ", beta2_, ", eps ", eps_,
+               ", weight decay ", weight_decay_);
+  }
+
+ private:
+  ParamArena& arena_;
+  double lr_;
+  bool decoupled_;
+  double beta1_ = 0.9, beta2_ = 0.999, eps_ = 1e-8, weight_decay_ = 0.0;
+  Tensor m_, v_;
+  std::vector<Segment> segments_;
+};
+
+}  // namespace
+
+std::unique_ptr<Optimizer> make_adam(const MethodSpec& spec, const Parameters& p, double lr, double weight_decay) {
+  return std::make_unique<Adam>(spec, p, lr, weight_decay);
+}
+
+}  // namespace eg

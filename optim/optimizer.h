@@ -1,0 +1,79 @@
+// optim/optimizer.h - what an update rule is to the training loop. Adding one: one file with a struct that derives from
+// Optimizer, one line in registry.cpp.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "engine/kernels.h"
+#include "layers/param.h"
+
+namespace eg {
+
+/// The model as optimizers see it.
+struct Parameters {
+  std::span<Param* const> list;  // forward order
+  ParamArena* arena = nullptr;
+  int depth = 0;  // number of transformer blocks
+};
+
+/// "arrow:blocks=last-4:window=8" is read as name "arrow" with options; values are text until the method reads them.
+struct MethodSpec {
+  std::string name;
+  std::map<std::string, std::string> options;
+};
+/// Reads "arrow:blocks=last-4:window=8"; commas separate options as well as colons, and "last:4" is "last-4", "0,3" is
+/// "0+3". Throws Error{usage} naming the broken part, or listing the methods when the name is unknown.
+MethodSpec parse_method(std::string_view text);
+
+/// Values that a step needs and that come from the loop.
+struct StepContext {
+  StepRecord* device_step = nullptr;  // the record that kernels read
+  StepRecord* host_step = nullptr;    // its host image; written to the device before the step begins
+  double lr_factor = 1.0;             // schedule value relative to the base rate, in [0, 1] after warm-up
+  Stream stream;
+};
+
+class Optimizer {
+ public:
+  virtual ~Optimizer() = default;
+  virtual std::string name() const = 0;
+  /// Writes learning rates into host_step's slots for this step.
+  virtual void prepare(StepContext& ctx) = 0;
+  /// Parameter group `group` (a transformer block index, or depth for everything else) has its final gradient; called
+  /// inside backward. Only enqueues device work. ARROW observes here.
+  virtual void on_gradient_final(int group, StepContext& ctx) { (void)group, (void)ctx; }
+  /// All gradients are final and grad_norm/finite/clip_scale stand in the device record: update the parameters, refresh
+  /// the working copy, advance counts. A non-finite step must change nothing.
+  virtual void step(StepContext& ctx) = 0;
+  /// A new task begins. keep_state == false clears moments and counts. ARROW applies its own boundary policy.
+  virtual void task_boundary(StepContext& ctx, bool keep_state) = 0;
+  /// Visits every state tensor by name, for checkpoints. Small host-side numbers travel as f64 tensors too.
+  virtual void visit_state(const std::function<void(const std::string&, Tensor&)>& visit) = 0;
+  /// Called after a checkpoint's tensors were copied into the visited ones.
+  virtual void state_restored() {}
+  virtual std::size_t state_bytes() const = 0;
+  /// Diagnostic scalars for the log (ARROW: alpha, descent, condition, step norm ...). Reads the device: call rarely.
+  virtual std::map<std::string, double> scalars() { return {}; }
+  /// One line a person may read: what it updates, with which settings.
+  virtual std::string describe() const = 0;
+};
+
+/// Creates a method by name. A negative `lr` or `weight_decay` takes the method's own default. Throws Error{usage} that
+/// lists the known names or options.
+std::unique_ptr<Optimizer> make_optimizer(const MethodSpec& spec, const Parameters& parameters, double lr,
+                                          double weight_decay);
+struct MethodInfo {
+  std::string name, summary, paper;
+  double default_lr, default_weight_decay;
+  std::string options;
+};
+/// Every registered method, in the order of the table in --list-methods.
+const std::vector<MethodInfo>& method_list();
+
+}  // namespace eg
