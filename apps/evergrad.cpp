@@ -18,6 +18,7 @@ int main(int argc, char** argv) {
   app.name("evergrad");
   app.set_version_flag("--version", "evergrad " + eg::build_info().version);
   app.require_subcommand(1);
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // the last occurrence of a flag wins
   app.get_formatter()->column_width(34);
 
   std::function<int()> run;

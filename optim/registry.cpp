@@ -26,7 +26,7 @@ const std::vector<Method>& methods() {
         kAdamOptionsText},
        make_adam},
       {{"sgd", "Stochastic gradient descent with momentum.",
-        "Robbins & Monro 1951; Sutskever et al. 2013; semantics of PyTorch's SGD", 0.05, 5e-4, kSgdOptionsText},
+        "Robbins & Monro 1951; Sutskever et al. 2013; semantics of PyTorch's SGD", 0.1, 5e-4, kSgdOptionsText},
        make_sgd},
       {{"arrow",
         "Reshapes the attention gradient's direction by the covariance of the last W gradients; AdamW elsewhere.",
