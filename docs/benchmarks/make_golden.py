@@ -56,7 +56,8 @@ def write(path, c, smoothing, batch, seed, double):
     labels = torch.randint(0, c.classes, (batch,))
     mean, std = torch.tensor([0.5, 0.375, 0.4375]), torch.tensor([0.25, 0.3125, 0.25])
     out = {"weight/" + n: p.detach().float().clone() for n, p in model.named_parameters()}
-    for dtype, tag in ((torch.float32, "32"), (torch.float64, "64"))[: 2 if double else 1]:
+    # Double first: model.to(float32) would round the sin-cos positions for good.
+    for dtype, tag in ((torch.float64, "64"), (torch.float32, "32"))[0 if double else 1:]:
         loss, gradients = step(model, images, labels, mean, std, smoothing, dtype)
         out["loss" + tag] = loss.reshape(1)
         out.update({f"gradient{tag}/{n}": g.contiguous() for n, g in gradients.items()})

@@ -213,7 +213,7 @@ TEST_CASE(
         Checkpoints points(folder.path());
         const auto latest = points.load_latest(nullptr);
         for (std::int64_t step = latest ? latest->step + 1 : 1;; ++step) {
-          points.save(step, model(double(step)), {{"s", step}});
+          points.save(step, model(double(step % 256)), {{"s", step}});  // bf16 holds every whole number up to 256
           if (::write(reported[1], &step, sizeof step) != sizeof step) ::_exit(1);
         }
       } catch (...) {}
@@ -234,7 +234,7 @@ TEST_CASE(
     CHECK(notes.empty());
     CHECK(c->step >= step);
     CHECK(c->state["s"] == c->step);
-    CHECK(value_of(*c) == double(c->step));
+    CHECK(value_of(*c) == double(c->step % 256));
     CHECK(double(c->step) > least);
     least = double(c->step);
   }
