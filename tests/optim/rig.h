@@ -1,0 +1,130 @@
+// tests/optim/rig.h - an optimizer on hand-made parameters: gradients go in, weights come out.
+#pragma once
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "optim/optimizer.h"
+
+namespace eg::test {
+
+using Values = std::vector<double>;
+
+/// A parameter with its initial values. Defaults make it what ARROW updates: the output projection of block 0.
+struct Piece {
+  Values start;
+  std::string name = "blocks.0.attn.proj.weight";
+  Module module = Module::proj;
+  int block = 0;
+  bool decays = true, frozen = false;
+  Shape shape = {};  // empty: [1, n]
+};
+
+struct Rig {
+  std::vector<Param> store;
+  std::vector<Param*> list;
+  ParamArena arena;
+  StepRecord record;
+  std::unique_ptr<Optimizer> optimizer;
+  int depth = 1;
+
+  Rig(Device device, const std::string& method, const std::vector<Piece>& pieces, double lr = -1.0, double decay = 0.0,
+      double max_norm = 0.0)
+      : store(pieces.size()) {
+    for (std::size_t i = 0; i < pieces.size(); ++i) {
+      const Piece& piece = pieces[i];
+      Param& p = store[i];
+      p.name = piece.name, p.module = piece.module, p.block = piece.block, p.decays = piece.decays,
+      p.frozen = piece.frozen;
+      p.shape = piece.shape.rank() ? piece.shape : Shape{1, std::int64_t(piece.start.size())};
+      depth = std::max(depth, piece.block + 1);
+      list.push_back(&p);
+    }
+    arena.build(list, device, device.statistic());
+    for (std::size_t i = 0; i < pieces.size(); ++i)
+      store[i].master.copy_from(Tensor::from(pieces[i].start, store[i].shape, store[i].master.dtype(), device));
+    record.max_norm = max_norm;
+    optimizer = make_optimizer(parse_method(method), {list, &arena, depth}, lr, decay);
+  }
+
+  StepContext context(double factor = 1.0) { return {&record, &record, factor, {}}; }
+
+  /// One step in the order of a training loop; gradients[i] belongs to parameter i.
+  void step(const std::vector<Values>& gradients, double factor = 1.0) {
+    for (std::size_t i = 0; i < list.size(); ++i)
+      list[i]->grad.copy_from(Tensor::from(gradients[i], list[i]->shape, list[i]->grad.dtype(), arena.device));
+    StepContext ctx = context(factor);
+    optimizer->prepare(ctx);
+    for (int group = depth; group >= 0; --group) optimizer->on_gradient_final(group, ctx);
+    const Segment all{0, arena.size};
+    EVERGRAD_CALL(arena.device, global_norm,
+                  GlobalNorm{.grad = arena.grad.view(), .segments = {&all, 1}, .step = &record});
+    optimizer->step(ctx);
+    record.step += 1;
+  }
+  void step(const Values& gradient, double factor = 1.0) { step(std::vector<Values>{gradient}, factor); }
+
+  Values weights(std::size_t i = 0) const { return list[i]->master.to_host(); }
+  /// What one step took away from parameter i.
+  Values taken(const std::vector<Values>& gradients, std::size_t i = 0) {
+    const Values before = weights(i);
+    step(gradients);
+    Values difference = weights(i);
+    for (std::size_t k = 0; k < before.size(); ++k) difference[k] = before[k] - difference[k];
+    return difference;
+  }
+  Values taken(const Values& gradient) { return taken(std::vector<Values>{gradient}); }
+
+  ArrowState arrow(const std::string& group = "block0") {
+    ArrowState state;
+    bool found = false;
+    optimizer->visit_state([&](const std::string& name, Tensor& t) {
+      if (name == group + ".state") std::memcpy(&state, t.data(), sizeof state), found = true;
+    });
+    REQUIRE(found);
+    return state;
+  }
+  /// All bits that a checkpoint would hold.
+  std::vector<std::vector<std::uint8_t>> bits() {
+    std::vector<std::vector<std::uint8_t>> all;
+    const auto add = [&](const void* data, std::size_t bytes) {
+      all.emplace_back(static_cast<const std::uint8_t*>(data), static_cast<const std::uint8_t*>(data) + bytes);
+    };
+    add(arena.master.data(), arena.master.bytes());
+    add(&record, sizeof record);
+    optimizer->visit_state([&](const std::string&, Tensor& t) { add(t.data(), t.bytes()); });
+    return all;
+  }
+  void restore(const std::vector<std::vector<std::uint8_t>>& all) {
+    std::size_t i = 0;
+    const auto take = [&](void* data, std::size_t bytes) {
+      REQUIRE(all[i].size() == bytes);
+      std::memcpy(data, all[i++].data(), bytes);
+    };
+    take(arena.master.data(), arena.master.bytes());
+    take(&record, sizeof record);
+    optimizer->visit_state([&](const std::string&, Tensor& t) { take(t.data(), t.bytes()); });
+    optimizer->state_restored();
+  }
+};
+
+/// The published goldens carry nine or more digits after the point. On cpu every value is a handful of fp32 operations
+/// on terms of size `scale`: eight roundings of u = 2^-24 each.
+inline void check_close(const Values& got, const Values& wanted, Device device, double scale = 1.0,
+                        double digits = 1e-9) {
+  REQUIRE(got.size() == wanted.size());
+  const double bound = std::max(digits, device == kReference ? 0.0 : 8.0 * 0x1p-24 * scale);
+  for (std::size_t i = 0; i < got.size(); ++i) {
+    CAPTURE(i);
+    CAPTURE(got[i]);
+    CAPTURE(wanted[i]);
+    CHECK(std::abs(got[i] - wanted[i]) <= bound);
+  }
+}
+
+inline const Device kBoth[] = {kReference, kCpu};
+
+}  // namespace eg::test
