@@ -73,13 +73,13 @@ Idx read_idx(const std::filesystem::path& path, std::size_t axes) {
 struct IdxSplit {
   detail::MemorySplit split;
   int height = 0, width = 0;
-  std::filesystem::path images;
+  std::filesystem::path images, labels;
 };
 
 IdxSplit read_split(const std::filesystem::path& dir, const std::string& prefix) {
   IdxSplit result;
   result.images = locate(dir, prefix + "-images-idx3-ubyte");
-  const auto labels_path = locate(dir, prefix + "-labels-idx1-ubyte");
+  const auto labels_path = result.labels = locate(dir, prefix + "-labels-idx1-ubyte");
   Idx images = read_idx(result.images, 3);
   const Idx labels = read_idx(labels_path, 1);
   check(images.extents[0] == labels.extents[0], Kind::format, [&] {
@@ -135,7 +135,7 @@ std::unique_ptr<Dataset> open_idx(const std::filesystem::path& dir_or_empty, con
   const int classes = 1 + *std::max_element(train.split.labels.begin(), train.split.labels.end());
   const int tested = *std::max_element(test.split.labels.begin(), test.split.labels.end());
   check(tested < classes, Kind::format, [&] {
-    return cat(test.images.string(), ": a test label is ", tested, " but training labels end at ", classes - 1);
+    return cat(test.labels.string(), ": a test label is ", tested, " but training labels end at ", classes - 1);
   });
   std::array<detail::MemorySplit, 2> splits;
   splits[0] = std::move(train.split);
