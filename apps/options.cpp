@@ -2,13 +2,28 @@
 #include "apps/options.h"
 
 #include <charconv>
+#include <cstdlib>
+#include <iomanip>
 #include <sstream>
 
+#include "apps/setup.h"
 #include "engine/error.h"
 #define TOML_EXCEPTIONS 1
 #include <toml++/toml.h>
 
 namespace eg {
+
+CLI::Validator number_in(double low, double high) {
+  const auto range = cat("[", low, " - ", high, "]");
+  return CLI::Validator(
+      [=](std::string& text) {
+        char* end = nullptr;
+        const double value = std::strtod(text.c_str(), &end);
+        const bool good = !text.empty() && *end == '\0' && value >= low && value <= high;  // false for nan
+        return good ? std::string() : cat("Value ", text, " is not a number in ", range);
+      },
+      "NUMBER in " + range);
+}
 
 void add_model_options(CLI::App& sub, ModelOptions& o) {
   constexpr const char* group = "Model";
@@ -37,7 +52,7 @@ void add_model_options(CLI::App& sub, ModelOptions& o) {
       ->group(group);
   sub.add_option("--mlp-ratio", o.mlp_ratio, "Hidden width of the MLP over the token width")
       ->capture_default_str()
-      ->check(CLI::Range(0.1, 16.0))
+      ->check(number_in(0.1, 16.0))
       ->group(group);
   sub.add_option("--pool", o.pool, "What the head reads: the class token, or the mean of the patch tokens")
       ->capture_default_str()
@@ -53,10 +68,10 @@ void add_model_options(CLI::App& sub, ModelOptions& o) {
       ->group(group);
   sub.add_flag("--qk-norm", o.qk_norm, "Layer norm on queries and keys")->group(group);
   sub.add_option("--layer-scale", o.layer_scale, "Initial layer scale of residual branches (0: none)")
-      ->check(CLI::Range(0.0, 10.0))
+      ->check(number_in(0.0, 10.0))
       ->group(group);
   sub.add_option("--drop-path", o.drop_path, "Stochastic depth of the last block, growing linearly over the blocks")
-      ->check(CLI::Range(0.0, 0.95))
+      ->check(number_in(0.0, 0.95))
       ->group(group);
   sub.add_option("--registers", o.registers, "Register tokens")->check(CLI::Range(0, 64))->group(group);
   sub.add_flag("--recompute", o.recompute, "Recompute each block's activations in backward: less memory, more time")
@@ -82,8 +97,8 @@ void add_data_options(CLI::App& sub, DataOptions& o) {
   sub.add_option("--randaugment", o.randaugment, "RandAugment operations per image (0: off)")
       ->check(CLI::Range(0, 8))
       ->group(group);
-  sub.add_option("--mixup", o.mixup, "Mixup alpha (0: off)")->check(CLI::Range(0.0, 10.0))->group(group);
-  sub.add_option("--cutmix", o.cutmix, "CutMix alpha (0: off)")->check(CLI::Range(0.0, 10.0))->group(group);
+  sub.add_option("--mixup", o.mixup, "Mixup alpha (0: off)")->check(number_in(0.0, 10.0))->group(group);
+  sub.add_option("--cutmix", o.cutmix, "CutMix alpha (0: off)")->check(number_in(0.0, 10.0))->group(group);
   sub.add_option("--workers", o.workers, "Threads that prepare batches in the background")
       ->capture_default_str()
       ->check(CLI::Range(1, 64))
@@ -106,19 +121,19 @@ void add_training_options(CLI::App& sub, TrainingOptions& o) {
       ->check(CLI::Range(1, 1024))
       ->group(group);
   sub.add_option("--lr", o.lr, "Base learning rate (default: the method's own)")
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(number_in(0.0, 1e6))
       ->group(group);
   sub.add_option("--weight-decay", o.weight_decay, "Decay of weight matrices (default: the method's own)")
-      ->check(CLI::Range(0.0, 1e3))
+      ->check(number_in(0.0, 1e3))
       ->group(group);
   sub.add_option("--clip-norm", o.clip_norm, "Clip the gradient's global norm to this (0: never)")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1e9))
+      ->check(number_in(0.0, 1e9))
       ->group(group);
-  sub.add_option("--smoothing", o.smoothing, "Label smoothing")->check(CLI::Range(0.0, 0.99))->group(group);
+  sub.add_option("--smoothing", o.smoothing, "Label smoothing")->check(number_in(0.0, 0.99))->group(group);
   sub.add_option("--ema", o.ema,
                  "Keep an exponential moving average of the weights with this decay, and evaluate it (0: off)")
-      ->check(CLI::Range(0.0, 0.999999))
+      ->check(number_in(0.0, 0.999999))
       ->group(group);
   sub.add_option("--schedule", o.schedule, "Learning rate over a task: constant, or linear or cosine to zero")
       ->capture_default_str()
@@ -166,6 +181,7 @@ void apply_config(CLI::App& sub, const std::string& path) {
   }
   for (const auto& [key, node] : table) {
     std::string name(key.str());
+    if (name == kSettingsKey) continue;  // what the methods made of their options, for people
     CLI::Option* const option = sub.get_option_no_throw("--" + name);
     check(option != nullptr && name != "config", Kind::usage,
           [&] { return cat("--config ", path, ": '", name, "' is not a flag of 'evergrad ", sub.get_name(), "'"); });

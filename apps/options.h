@@ -43,6 +43,9 @@ struct MachineOptions {
   int threads = 0;
 };
 
+/// A finite number of [low, high]. CLI::Range would let nan pass, since no comparison with it is true.
+CLI::Validator number_in(double low, double high);
+
 void add_model_options(CLI::App& sub, ModelOptions& o);
 void add_data_options(CLI::App& sub, DataOptions& o);
 void add_training_options(CLI::App& sub, TrainingOptions& o);

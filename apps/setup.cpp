@@ -1,6 +1,10 @@
 // apps/setup.cpp - see setup.h.
 #include "apps/setup.h"
 
+#include <set>
+
+#include <iostream>
+
 #include "engine/cpu/features.h"
 #include "engine/parallel.h"
 
@@ -27,7 +31,9 @@ ResolvedMachine resolve_machine(const MachineOptions& o) {
 std::shared_ptr<const Dataset> open_data(const DataOptions& o) {
   DatasetOptions d;
   d.on_corrupt = o.corrupt == "skip" ? OnCorrupt::skip : OnCorrupt::fail;
-  return open_dataset(o.stream, o.data, d);
+  std::shared_ptr<const Dataset> data = open_dataset(o.stream, o.data, d);
+  for (const std::string& warning : data->warnings()) std::cerr << "evergrad: " << warning << '\n';
+  return data;
 }
 
 VitConfig vit_of(const ModelOptions& o, std::int64_t classes, DType activation) {
@@ -47,6 +53,11 @@ VitConfig vit_of(const ModelOptions& o, std::int64_t classes, DType activation) 
   return c;
 }
 
+void resolve_model(ModelOptions& o) {
+  const VitConfig c = vit_config(o.model, o.image_size, o.patch, o.dim, o.depth, o.heads);
+  o.dim = c.dim, o.depth = c.depth, o.heads = c.heads;
+}
+
 LoaderConfig base_loader(const DataOptions& data, const ModelOptions& model, std::int64_t batch, std::int64_t classes,
                          bool training) {
   LoaderConfig c;
@@ -61,6 +72,16 @@ LoaderConfig base_loader(const DataOptions& data, const ModelOptions& model, std
   c.augment.cutmix = data.cutmix;
   if (c.augment.mixes()) c.soft_classes = classes;
   return c;
+}
+
+void check_resumable(const RunFolder& folder, const Config& now) {
+  const Config before = Config::read(folder.config());
+  const std::set<std::string, std::less<>> free{"checkpoint-seconds", "workers"};
+  // The flags first: a changed --lr explains more than the changed settings that follow from it.
+  std::set<std::string, std::less<>> but_settings = free;
+  but_settings.insert(kSettingsKey);
+  check_same_config(before, now, folder.path(), but_settings);
+  check_same_config(before, now, folder.path(), free);
 }
 
 void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, const ModelOptions& m,

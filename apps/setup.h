@@ -5,6 +5,7 @@
 
 #include "apps/options.h"
 #include "apps/run/config.h"
+#include "apps/run/run_folder.h"
 #include "data/loader.h"
 #include "layers/vit.h"
 
@@ -19,10 +20,20 @@ struct ResolvedMachine {
 /// Sets the thread count, checks that the device exists, resolves --precision auto: bf16 where this processor
 /// multiplies bf16 matrices faster than fp32 ones. Throws Error{usage|device}.
 ResolvedMachine resolve_machine(const MachineOptions& o);
+/// Opens the data set; what that found but tolerated (corrupt images left out) goes to standard error, by name.
 std::shared_ptr<const Dataset> open_data(const DataOptions& o);
 VitConfig vit_of(const ModelOptions& o, std::int64_t classes, DType activation);
 LoaderConfig base_loader(const DataOptions& data, const ModelOptions& model, std::int64_t batch, std::int64_t classes,
                          bool training);
+/// Replaces the zeros that mean "the preset's" by the preset's values. Throws Error{usage} for sizes that do not fit.
+void resolve_model(ModelOptions& o);
+
+/// In config.toml, beside the flags: what every method does with every number in it, its own default learning rate
+/// included. A record, not a flag: reading a configuration back leaves it out, resuming compares it.
+constexpr const char* kSettingsKey = "method-settings";
+/// Throws Error{usage} that names the first flag, and both its values, in which `now` is not the configuration that the
+/// folder's run was started with. What only steers the work and not its results may differ.
+void check_resumable(const RunFolder& folder, const Config& now);
 /// Every shared flag under its own name.
 void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, const ModelOptions& m,
                   const ResolvedMachine& machine);

@@ -29,6 +29,14 @@ double sum(const Tensor& t) {
 
 }  // namespace
 
+std::string method_settings(const TrainerConfig& config) {
+  Vit model = make_vit(config.vit);
+  const std::vector<Param*> params = parameters(model);
+  ParamArena arena;
+  arena.build(params, config.device, config.vit.precision);
+  return make_optimizer(config.method, {params, &arena, config.vit.depth}, config.lr, config.weight_decay)->describe();
+}
+
 Trainer::Trainer(const TrainerConfig& config) : config_(config), model_(make_vit(config.vit)) {
   visit_params(model_, [&](Param& p) { params_.push_back(&p); });
   const DType activation = config.device.type == DeviceType::reference ? DType::f64 : config.vit.precision;
@@ -119,7 +127,7 @@ StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& cla
     Tensor correct;
     const Tensor loss = loss_of(logits, batch, begin, end, class_mask, &correct);
     const double value = loss.to_host()[0];
-    if (!std::isfinite(value)) report_divergence(batch, class_mask, value);
+    if (!std::isfinite(value)) report_divergence(batch, true, class_mask, value);
     result.loss += value;
     result.correct += std::int64_t(sum(correct));
     backward(tape, loss);
@@ -138,16 +146,17 @@ StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& cla
   return result;
 }
 
-void Trainer::report_divergence(const Batch& batch, const Tensor& mask, double loss) {
+void Trainer::report_divergence(const Batch& batch, bool training, const Tensor& mask, double loss) {
   Tape tape;
   tape.watch_nonfinite(true);
   {
     const Watched watched(tape, model_, false);
-    loss_of(forward(model_, images_of(batch), context(batch, true)), batch, 0, batch.count, mask, nullptr);
+    loss_of(forward(model_, images_of(batch), context(batch, training)), batch, 0, batch.count, mask, nullptr);
   }
   const std::string op = tape.first_nonfinite_op();
-  throw Diverged(cat("the loss is ", loss, " at step ", record().step, " (seed ", record().seed, ", first sample ",
-                     record().first_sample, "); first operation with a non-finite result: ",
+  throw Diverged(cat(training ? "the loss is " : "the test loss is ", loss, " at step ", record().step, " (seed ",
+                     record().seed, ", first sample ", record().first_sample,
+                     "); first operation with a non-finite result: ",
                      op.empty() ? "none, the weights themselves are not finite" : op, "; use a smaller --lr"));
 }
 
@@ -160,7 +169,9 @@ Evaluation Trainer::evaluate(Loader& loader, const Tensor& class_mask) {
     const Tensor labels = borrow(batch->labels.data(), {batch->count}, config_.device);
     const Tensor logits = forward(model_, images_of(*batch), context(*batch, false));
     const Tensor loss = cross_entropy(logits, labels, {}, class_mask, 0.0, 1.0, &correct);
-    e.loss += loss.to_host()[0];
+    const double value = loss.to_host()[0];
+    if (!std::isfinite(value)) report_divergence(*batch, false, class_mask, value);
+    e.loss += value;
     correct_count += std::int64_t(sum(correct));
     e.count += batch->count;
   }
@@ -171,6 +182,7 @@ Evaluation Trainer::evaluate(Loader& loader, const Tensor& class_mask) {
 void Trainer::begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state) {
   if (head_policy == "fresh") reset_head(model_, arena_, config_.seed, std::uint32_t(task));
   if (head_policy == "zero") zero_head(model_, arena_);
+  if (head_policy == "multi") heads_.switch_head(model_, arena_, task - 1, task, config_.seed);
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), 1.0, {}};
   optimizer_->task_boundary(ctx, keep_optimizer_state);
   if (ema_ && head_policy != "keep") ema_->rebase();
@@ -181,7 +193,12 @@ std::vector<NamedTensor> Trainer::state() {
   std::vector<NamedTensor> all{{"weights", arena_.master}, {"step_record", host_record_}};
   optimizer_->visit_state([&](const std::string& name, Tensor& t) { all.push_back({"optimizer." + name, t}); });
   if (ema_) all.push_back({"ema", ema_->average()});
+  heads_.visit_state([&](const std::string& name, Tensor& t) { all.push_back({name, t}); });
   return all;
+}
+
+void Trainer::expect_heads(std::int64_t count) {
+  for (std::int64_t task = 0; task < count; ++task) heads_.add(task, model_);
 }
 
 void Trainer::restored() {

@@ -10,7 +10,7 @@
 #include "autograd/tape.h"
 #include "data/loader.h"
 #include "engine/safetensors.h"
-#include "layers/vit.h"
+#include "layers/heads.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
 
@@ -43,6 +43,10 @@ class Diverged : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// What the configuration's method does, in one line with every number: its defaults, the base rate, what it takes.
+/// Throws Error{usage} as make_vit and make_optimizer do; cheap, since no weight is drawn.
+std::string method_settings(const TrainerConfig& config);
+
 class Trainer {
  public:
   explicit Trainer(const TrainerConfig& config);
@@ -54,10 +58,10 @@ class Trainer {
   /// Throws Diverged when the loss is not finite, or after 20 skipped updates in a row.
   StepResult step(const Batch& batch, double lr_factor, const Tensor& class_mask = {});
   /// Forward only, on the moving average where there is one. Counts from the loader's current position to the epoch's
-  /// end.
+  /// end. Throws Diverged when the loss is not finite: an accuracy of such a network would mean nothing.
   Evaluation evaluate(Loader& loader, const Tensor& class_mask = {});
 
-  /// The weights that evaluation uses; probes read them. Restored when the returned guard dies.
+  /// The trained weights (not their moving average); probes read them.
   Vit& model() { return model_; }
   const std::vector<Param*>& params() const { return params_; }
   const ParamArena& arena() const { return arena_; }
@@ -66,12 +70,15 @@ class Trainer {
   std::int64_t skipped() const { return record().skipped; }
   std::int64_t updates() const { return record().step - record().skipped; }
 
-  /// A task begins: head policy ("fresh", "zero" or "keep"), then the optimizer's own boundary policy.
+  /// A task begins: the head is redrawn ("fresh"), zeroed ("zero"), kept ("keep") or put away and replaced by the
+  /// task's own ("multi"; the first task takes the head of the start), then the optimizer's own boundary policy.
   void begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state);
   /// Copies a batch to the device; the images are borrowed where the device can read host memory.
   Tensor images_of(const Batch& batch, std::int64_t begin = 0, std::int64_t end = -1) const;
   VitContext context(const Batch& batch, bool training, std::int64_t begin = 0, std::int64_t end = -1) const;
 
+  /// Room for the heads of tasks 0 .. count-1, which had been put away when the checkpoint to restore was written.
+  void expect_heads(std::int64_t count);
   /// Every tensor that a bitwise resume needs, by name; restored() after their values were replaced.
   std::vector<NamedTensor> state();
   void restored();
@@ -85,7 +92,7 @@ class Trainer {
   void download_record();
   Tensor loss_of(const Tensor& logits, const Batch& batch, std::int64_t begin, std::int64_t end, const Tensor& mask,
                  Tensor* correct) const;
-  [[noreturn]] void report_divergence(const Batch& batch, const Tensor& mask, double loss);
+  [[noreturn]] void report_divergence(const Batch& batch, bool training, const Tensor& mask, double loss);
 
   TrainerConfig config_;
   Vit model_;
@@ -93,6 +100,7 @@ class Trainer {
   ParamArena arena_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Ema> ema_;
+  HeadBank heads_;
   Tensor host_record_, device_record_;
   Tensor mean_, stddev_;
   std::vector<Segment> all_gradients_;

@@ -67,34 +67,37 @@ Window read_window(const ArrowSolve& a, int newest) {
   return w;
 }
 
+/// The given alpha after t committed steps.
+double scheduled_alpha(const ArrowOptions& o, std::int64_t t) {
+  const double done = o.alpha_steps > 0 ? std::min(1.0, double(t) / double(o.alpha_steps)) : 1.0;
+  if (o.alpha_schedule == ArrowSchedule::linear) return o.alpha + (o.alpha_final - o.alpha) * done;
+  if (o.alpha_schedule == ArrowSchedule::exponential) return o.alpha * std::pow(o.alpha_final / o.alpha, done);
+  return o.alpha;
+}
+
 /// alpha and beta of this step (methods.md A.3.5); s.t counts the committed steps before this one.
 void choose_damping(const ArrowSolve& a) {
   const ArrowOptions& o = a.options;
   ArrowState& s = *a.state;
-  s.alpha = o.alpha;
-  s.beta = o.beta;
-  if (o.damping == ArrowDamping::dimensionless) s.alpha = 1.0, s.beta = o.kappa / s.trace;
-  const double warm = o.warmup_steps > 0 ? std::min(1.0, double(s.t) / double(o.warmup_steps)) : 1.0;
-  if (o.warmup == ArrowWarmup::beta_ramp) s.beta *= warm;
-  if (o.warmup == ArrowWarmup::alpha_decay) s.alpha += (o.alpha_final - o.alpha) * warm;
+  s.alpha = scheduled_alpha(o, s.t);
+  s.beta = o.damping == ArrowDamping::dimensionless ? o.kappa / s.trace : o.beta;
   if (o.damping == ArrowDamping::relative) {
+    // Before the ramp below: alpha on the scale of a beta that is still zero would make the first step infinite.
     const double dimensions = o.relative_over_all ? double(a.parameters) : double(s.filled);
     s.alpha = std::max({1e-30, 1e-12 * s.largest_diagonal, o.rho * s.beta * s.trace / dimensions});
   }
+  if (o.warmup == ArrowWarmup::beta_ramp && s.t < o.warmup_steps) s.beta *= double(s.t) / double(o.warmup_steps);
 }
 
 /// (alpha I + ratio K)^-1 rhs; on failure alpha x10, at most five times. False when all attempts failed.
 bool damped_solve(const Window& w, double ratio, double& alpha, const Vector& rhs, Vector& x) {
   for (int attempt = 0; attempt < 6; ++attempt) {
-    const double damping = alpha * std::pow(10.0, attempt);
+    if (attempt > 0) alpha *= 10.0;
     Matrix m;
     for (int i = 0; i < w.n * w.n; ++i) m[std::size_t(i)] = ratio * w.gram[std::size_t(i)];
-    for (int i = 0; i < w.n; ++i) m[std::size_t(i * w.n + i)] += damping;
+    for (int i = 0; i < w.n; ++i) m[std::size_t(i * w.n + i)] += alpha;
     x = rhs;
-    if (cholesky_solve(m, x, w.n)) {
-      alpha = damping;
-      return true;
-    }
+    if (cholesky_solve(m, x, w.n)) return true;
   }
   return false;
 }
@@ -110,14 +113,15 @@ void solve_closed_form(ArrowState& s, const Window& w, double ratio) {
   e[0] = 1.0;
   // Disabled means absent: with beta = 0 the step is exactly g / alpha. A failed solve falls back to it as well.
   if (s.beta == 0.0 || !damped_solve(w, ratio, s.alpha, e, c)) c = {}, c[0] = 1.0 / s.alpha;
-  // |u|^2 = c^T K c and g.u = (K c)_newest come from the Gram matrix: no pass over the parameters.
-  s.norm_sq_update = s.descent = 0.0;
+  // g_i.u = (K c)_i and |u|^2 = sum_i c_i (g_i.u) come from the Gram matrix: no pass over the parameters. K c is also
+  // (D/beta) (e_newest - alpha c), but that difference cancels where the damping is weak.
   for (int i = 0; i < w.n; ++i) {
-    double row = 0.0;
-    for (int j = 0; j < w.n; ++j) row += w.k(i, j) * c[std::size_t(j)];
-    s.norm_sq_update += c[std::size_t(i)] * row;
-    if (i == 0) s.descent = row;
+    double& overlap = s.overlap[w.slot[std::size_t(i)]];
+    for (int j = 0; j < w.n; ++j) overlap += w.k(i, j) * c[std::size_t(j)];
+    s.norm_sq_update += c[std::size_t(i)] * overlap;
   }
+  s.norm_sq_update = std::max(0.0, s.norm_sq_update);
+  s.descent = s.overlap[w.slot[0]];
   finish_coefficients(s, w, c);
 }
 
@@ -137,13 +141,15 @@ void solve_general_form(const ArrowSolve& a, const Window& w, double ratio) {
     s.projection[j] = mu * (j == newest ? ring_vector : s.projection[j]) + clip * dot(j);
     r[std::size_t(i)] = s.projection[j] * s.clip[j];
   }
-  if (s.beta == 0.0 || !damped_solve(w, ratio, s.alpha, r, y)) y = {};
+  const bool solved = s.beta != 0.0 && damped_solve(w, ratio, s.alpha, r, y);
+  if (!solved) y = {};
   s.vector_coefficient = 1.0 / s.alpha;
   Vector c{};
   double yr = 0.0, yky = 0.0, gradient_window = 0.0;
   for (int i = 0; i < w.n; ++i) {
     const int slot = w.slot[std::size_t(i)];
     c[std::size_t(i)] = -ratio / s.alpha * y[std::size_t(i)];
+    s.overlap[slot] = solved ? y[std::size_t(i)] : r[std::size_t(i)] / s.alpha;  // G^T u = y, again by push-through
     yr += y[std::size_t(i)] * r[std::size_t(i)];
     gradient_window += c[std::size_t(i)] * dot(slot) * s.clip[slot];
     for (int j = 0; j < w.n; ++j) yky += y[std::size_t(i)] * w.k(i, j) * y[std::size_t(j)];
@@ -163,7 +169,7 @@ void arrow_solve_on_host(const ArrowSolve& a) {
     ++s.skipped;
     return;
   }
-  for (double& c : s.coefficient) c = 0.0;
+  for (int j = 0; j < slots; ++j) s.coefficient[j] = s.overlap[j] = 0.0;
   s.norm_sq_base = s.norm_sq_update = s.descent = s.vector_coefficient = 0.0;
   s.use_base = a.options.warmup == ArrowWarmup::base && s.t < a.options.warmup_steps;
   const double clip = a.step->clip_scale;

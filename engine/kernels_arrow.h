@@ -16,7 +16,8 @@ struct StepRecord;
 inline constexpr int kArrowMaxWindow = 64;
 
 enum class ArrowDamping : std::uint8_t { absolute, relative, dimensionless };
-enum class ArrowWarmup : std::uint8_t { none, base, beta_ramp, alpha_decay };
+enum class ArrowWarmup : std::uint8_t { none, base, beta_ramp };
+enum class ArrowSchedule : std::uint8_t { constant, linear, exponential };
 
 /// Device-side state of one ARROW group.
 struct ArrowState {
@@ -30,6 +31,7 @@ struct ArrowState {
   double norm_sq_update = 0.0;                   // |u|^2 from the Gram matrix
   double norm_sq_gradient = 0.0;                 // |g|^2 of the newest column (clipped)
   double descent = 0.0;                          // g.u, predicted first-order decrease / lr
+  double overlap[kArrowMaxWindow + 1] = {};      // g_j.u per slot: what the step does to recent losses / lr
   double trace = 0.0, alpha = 0.0, beta = 0.0;   // tr(K)/D and the damping that was used
   std::int64_t use_base = 0;                     // 1: warm-up, take the base direction
   std::int64_t committed = 0;                    // 1: this step's gradient entered the window; 0: the step is 0
@@ -52,22 +54,26 @@ struct ArrowObserve {
   // over the parameters can give:
   TensorView vector;  // [P]: the momentum before this step; absent when v is the gradient itself
   TensorView
-      dots;  // f64 [W+4]: <grad, ring[j]> for every slot; then <grad, grad>, <grad, vector>, <ring[next], vector>
+      dots;  // f64 [W+4]: <grad, ring[j]> as in gram; then <grad, grad>, <grad, vector>, <ring[next], vector>
 };
 
 struct ArrowOptions {
   int window = 8;
-  double alpha = 1.0, beta = 1.0, kappa = 10.0, rho = 0.1;  // absolute; absolute; dimensionless; relative
+  // absolute: alpha I + beta C; dimensionless: alpha I + kappa C / tr(C); relative: alpha = rho beta tr(C) / r
+  double alpha = 1.0, beta = 1.0, kappa = 10.0, rho = 0.1;
   ArrowDamping damping = ArrowDamping::dimensionless;
   bool divide_by_filled = false;   // D = n instead of D = W
   bool relative_over_all = false;  // r = P instead of r = n
   ArrowWarmup warmup = ArrowWarmup::base;
   std::int64_t warmup_steps = 8;
-  double alpha_final = 1.0;  // alpha_decay: alpha goes linearly from alpha to alpha_final over warmup_steps
+  // Where alpha is given: from alpha to alpha_final over alpha_steps committed steps.
+  ArrowSchedule alpha_schedule = ArrowSchedule::constant;
+  double alpha_final = 1.0;
+  std::int64_t alpha_steps = 8;
 };
 
 /// Commits the observed slot of one group and solves (alpha I + beta/D K) c = e_newest in double (Cholesky; on failure
-/// damping x10 up to 5 times, then u = g / alpha). K = sum over the group's tensors of gram, scaled by the clip
+/// alpha x10 up to 5 times, then u = g / alpha). K = sum over the group's tensors of gram, scaled by the clip
 /// factors. A zero gradient carries no direction: nothing is committed and the step is 0.
 struct ArrowSolve {
   TensorView grams;             // f64 [T, W+1, W+1]: the Gram matrices of the group's tensors
@@ -87,7 +93,7 @@ struct ArrowTarget {
   TensorView ring;                // [W+1, P]
   TensorView m, v;                // AdamW moments [P], kept when warm-up or grafting needs them, else absent
   TensorView momentum;            // [P], optional: heavy ball on the preconditioned steps, or v of the general form
-  double weight_decay = 0.0;
+  float weight_decay = 0.0f;      // of the type that Segment has, so that ARROW and its base shrink a weight alike
 };
 
 /// Advances the base optimizer's moments of the group's targets and sums |AdamW direction|^2 into state->norm_sq_base,
@@ -100,9 +106,10 @@ struct ArrowBase {
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
 };
 
-/// u = sum_j coefficient[j] ring[j] (+ vector_coefficient v), grafted; b = mu b + u; w = (1 - lr decay) w - lr b.
-/// During warm-up (use_base) the base direction is taken instead: AdamW's where moments exist, else the clipped
-/// gradient. A non-finite step changes nothing.
+/// u = sum_j coefficient[j] ring[j] (+ vector_coefficient v), grafted; b = mu b + u; w = (1 - base_lr decay) w - lr b.
+/// Decay has the base's rate: ARROW's own, 100 times larger when nothing is grafted, would shrink the weights by half a
+/// percent a step. During warm-up (use_base) the base direction is taken instead: AdamW's where moments exist, else the
+/// clipped gradient. A non-finite step changes nothing.
 struct ArrowUpdate {
   std::span<const ArrowTarget> targets;
   const StepRecord* step = nullptr;
@@ -113,6 +120,7 @@ struct ArrowUpdate {
   ArrowGraft graft = ArrowGraft::adamw;
   double mu = 0.0;
   bool precondition_momentum = false;  // target.momentum is v of the general form instead of a heavy ball on the steps
+  bool norm_control = false;           // after warm-up: the base direction with the length of ARROW's step
   double beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
 };
 

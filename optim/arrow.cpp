@@ -7,11 +7,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <map>
-#include <tuple>
 
 #include "optim/arrow_options.h"
+#include "optim/arrow_targets.h"
 #include "optim/segments.h"
 
 namespace eg {
@@ -19,72 +18,18 @@ namespace {
 
 constexpr int kBaseSlot = 0, kArrowSlot = 1;
 
-/// A run of parameters that ARROW updates: a whole tensor, or the q, k or v third of a fused one.
-struct Target {
-  std::string name;
-  std::int64_t begin = 0, size = 0;  // in the arena
-  int block = 0, module = 0;         // module: q 0, k 1, v 2, output 3, fc1 4, fc2 5
-  bool decays = false;
-};
-
 /// Targets that share a window, with everything a solve needs. Device memory throughout.
 struct Group {
   std::string name;
-  std::vector<Target> targets;
-  std::vector<Tensor> rings;  // one per target, [W+1, P]
+  std::vector<ArrowRun> targets;
+  std::vector<Tensor> rings;    // one per target, [W+1, P]
+  std::vector<Tensor> momenta;  // one per target, [P], or none
   Tensor grams, dots, state;
   std::vector<ArrowTarget> views;
   std::int64_t parameters = 0;
 };
 
-bool chosen(const ArrowSettings& s, int block) { return std::binary_search(s.blocks.begin(), s.blocks.end(), block); }
-
-/// Appends what of one parameter belongs to ARROW.
-void add_targets(const ArrowSettings& s, const Param& p, std::vector<Target>& out) {
-  const bool matrix = p.shape.rank() == 2;
-  if (p.frozen || !chosen(s, p.block) || (!matrix && !s.biases)) return;
-  const std::string suffix = matrix ? ".weight" : ".bias";
-  const std::string stem = p.name.substr(0, p.name.rfind('.'));
-  if (p.module == Module::qkv) {
-    const std::int64_t third = p.size() / 3;
-    for (int k = 0; k < 3; ++k)
-      if (s.tensors.find("qkv"[k]) != std::string::npos && (matrix || k != 1))
-        out.push_back({cat(stem, ".", "qkv"[k], suffix), p.offset + k * third, third, p.block, k, p.decays});
-  } else if (p.module == Module::proj && s.tensors.find('o') != std::string::npos) {
-    out.push_back({p.name, p.offset, p.size(), p.block, 3, p.decays});
-  } else if (s.mlp && (p.module == Module::fc1 || p.module == Module::fc2)) {
-    out.push_back({p.name, p.offset, p.size(), p.block, p.module == Module::fc1 ? 4 : 5, p.decays});
-  }
-}
-
-/// The name of the group that a target belongs to.
-std::string group_of(const ArrowSettings& s, const Target& t) {
-  static const char* const kModules[] = {"q", "k", "v", "o", "fc1", "fc2"};
-  if (s.grouping == ArrowGrouping::tensor) return t.name;
-  if (s.grouping == ArrowGrouping::module) return cat("block", t.block, ".", kModules[t.module]);
-  return s.grouping == ArrowGrouping::block ? cat("block", t.block) : "all";
-}
-
-/// What remains of the segments without the given ranges.
-std::vector<Segment> without(const std::vector<Segment>& segments, std::vector<Target> ranges) {
-  std::sort(ranges.begin(), ranges.end(), [](const Target& a, const Target& b) { return a.begin < b.begin; });
-  std::vector<Segment> rest;
-  for (Segment s : segments) {
-    for (const Target& r : ranges) {
-      if (r.begin + r.size <= s.begin || r.begin >= s.end) continue;
-      if (r.begin > s.begin) {
-        Segment before = s;
-        before.end = r.begin;
-        rest.push_back(before);
-      }
-      s.begin = r.begin + r.size;
-    }
-    if (s.begin < s.end) rest.push_back(s);
-  }
-  return rest;
-}
-
-TensorView part(const Tensor& arena, const Target& t) {
+TensorView part(const Tensor& arena, const ArrowRun& t) {
   if (!arena) return {};
   return {static_cast<char*>(arena.data()) + std::size_t(t.begin) * size_of(arena.dtype()), arena.dtype(), {t.size}};
 }
@@ -92,7 +37,7 @@ TensorView part(const Tensor& arena, const Target& t) {
 class Arrow final : public Optimizer {
  public:
   Arrow(ArrowSettings settings, const Parameters& p, double lr);
-  std::string name() const override { return "arrow"; }
+  std::string name() const override { return s_.norm_control ? "norm-control" : "arrow"; }
   void prepare(StepContext& ctx) override;
   void on_gradient_final(int group, StepContext& ctx) override;
   void step(StepContext& ctx) override;
@@ -108,8 +53,10 @@ class Arrow final : public Optimizer {
   void update_group(Group& g, StepContext& ctx);
   void update_rest(StepContext& ctx);
   ArrowState* state_of(const Group& g) const { return static_cast<ArrowState*>(g.state.data()); }
-  void change_state(Group& g, const std::function<void(ArrowState&)>& change);
+  ArrowState read_state(const Group& g) const;
+  void write_state(Group& g, const ArrowState& state) const;
   bool general_form() const;
+  bool needs_base() const;
 
   ArrowSettings s_;
   ParamArena& arena_;
@@ -117,23 +64,18 @@ class Arrow final : public Optimizer {
   Device device_;
   std::vector<Group> groups_;
   std::vector<Segment> rest_;
-  Tensor m_, v_, momentum_;  // over the whole arena; moments only with base=adamw
+  Tensor m_, v_;  // over the whole arena, with base=adamw
 };
 
 Arrow::Arrow(ArrowSettings settings, const Parameters& p, double lr)
     : s_(std::move(settings)), arena_(*p.arena), lr_(lr), device_(p.arena->device) {
-  std::vector<Target> targets;
-  for (const Param* param : p.list) add_targets(s_, *param, targets);
-  check(!targets.empty(), Kind::usage, [&] {
-    return cat("arrow: blocks and tensors=", s_.tensors, " leave nothing to update; are those parameters frozen?");
-  });
+  const std::vector<ArrowRun> targets = arrow_runs(s_, p);
   if (s_.adamw_base) {
     m_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), device_);
     v_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), device_);
   }
-  if (s_.momentum > 0.0) momentum_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), device_);
-  for (const Target& t : targets) {
-    const std::string name = group_of(s_, t);
+  for (const ArrowRun& t : targets) {
+    const std::string name = arrow_group(s_, t);
     auto g = std::find_if(groups_.begin(), groups_.end(), [&](const Group& x) { return x.name == name; });
     if (g == groups_.end()) g = groups_.insert(g, Group{.name = name});
     g->targets.push_back(t);
@@ -147,23 +89,30 @@ bool Arrow::general_form() const {
   return s_.precondition_momentum || (s_.bf16_ring && arena_.grad.dtype() != DType::bf16);
 }
 
+/// Whether the base optimizer's moments are kept for ARROW's own targets too.
+bool Arrow::needs_base() const {
+  const bool warms = s_.solve.warmup == ArrowWarmup::base && s_.solve.warmup_steps > 0;
+  return s_.adamw_base && (warms || s_.graft == ArrowGraft::adamw || s_.norm_control);
+}
+
 void Arrow::build_group(Group& g) {
   const std::int64_t slots = s_.solve.window + 1, tensors = std::int64_t(g.targets.size());
   g.grams = Tensor::zeros({tensors, slots, slots}, DType::f64, device_);
   if (general_form()) g.dots = Tensor::zeros({tensors, slots + 3}, DType::f64, device_);
   g.state = Tensor::zeros({std::int64_t(sizeof(ArrowState))}, DType::u8, device_);
-  change_state(g, [](ArrowState& s) { s = {}; });
-  for (const Target& t : g.targets) {
+  write_state(g, {});
+  for (const ArrowRun& t : g.targets) {
     const DType type = s_.bf16_ring ? DType::bf16 : arena_.grad.dtype();
     g.rings.push_back(Tensor::zeros({slots, t.size}, type, device_));
+    if (s_.momentum > 0.0) g.momenta.push_back(Tensor::zeros({t.size}, arena_.master.dtype(), device_));
     g.views.push_back({.weight = part(arena_.master, t),
                        .grad = part(arena_.grad, t),
                        .work = part(arena_.work, t),
                        .ring = g.rings.back().view(),
-                       .m = part(m_, t),
-                       .v = part(v_, t),
-                       .momentum = part(momentum_, t),
-                       .weight_decay = t.decays ? s_.weight_decay : 0.0});
+                       .m = needs_base() ? part(m_, t) : TensorView{},
+                       .v = needs_base() ? part(v_, t) : TensorView{},
+                       .momentum = s_.momentum > 0.0 ? g.momenta.back().view() : TensorView{},
+                       .weight_decay = t.decays ? float(s_.weight_decay) : 0.0f});
     g.parameters += t.size;
   }
 }
@@ -200,7 +149,7 @@ void Arrow::update_group(Group& g, StepContext& ctx) {
                            .step = ctx.device_step,
                            .state = state},
                 ctx.stream);
-  if (m_)
+  if (needs_base())
     EVERGRAD_CALL(device_, arrow_base,
                   ArrowBase{.targets = g.views,
                             .step = ctx.device_step,
@@ -220,6 +169,7 @@ void Arrow::update_group(Group& g, StepContext& ctx) {
                             .graft = s_.graft,
                             .mu = s_.momentum,
                             .precondition_momentum = s_.precondition_momentum,
+                            .norm_control = s_.norm_control,
                             .beta1 = s_.beta1,
                             .beta2 = s_.beta2,
                             .eps = s_.eps},
@@ -261,67 +211,78 @@ void Arrow::step(StepContext& ctx) {
                 ctx.stream);
 }
 
-void Arrow::change_state(Group& g, const std::function<void(ArrowState&)>& change) {
+ArrowState Arrow::read_state(const Group& g) const {
   ArrowState host;
-  DeviceRuntime& device = runtime(device_);
-  device.copy_to_host(&host, g.state.data(), sizeof host, {});
-  device.synchronize({});
-  change(host);
-  device.copy_from_host(g.state.data(), &host, sizeof host, {});
-  device.synchronize({});
+  runtime(device_).copy_to_host(&host, g.state.data(), sizeof host, {});
+  runtime(device_).synchronize({});
+  return host;
+}
+
+void Arrow::write_state(Group& g, const ArrowState& state) const {
+  runtime(device_).copy_from_host(g.state.data(), &state, sizeof state, {});
+  runtime(device_).synchronize({});
 }
 
 void Arrow::task_boundary(StepContext& ctx, bool keep_state) {
   if (!keep_state) {
-    for (Tensor* const t : {&m_, &v_, &momentum_})
-      if (*t) runtime(device_).set_zero(t->data(), t->bytes(), {});
+    for (const Tensor* const t : {&m_, &v_})
+      if (*t) t->set_zero();
     ctx.host_step->slot[kBaseSlot].t = ctx.host_step->slot[kArrowSlot].t = 0;
   }
-  for (Group& g : groups_)
-    change_state(g, [&](ArrowState& s) {
-      if (!keep_state) {
-        s = {};
-      } else if (s_.boundary != ArrowBoundary::keep) {
-        s.filled = 0;
-        if (s_.boundary == ArrowBoundary::clear) s.t = 0, s.largest_diagonal = 0.0;
-      }
-    });
+  for (Group& g : groups_) {
+    ArrowState s = read_state(g);
+    if (!keep_state) {
+      for (const Tensor& momentum : g.momenta) momentum.set_zero();
+      s.norm_sq_vector = 0.0;
+      for (double& p : s.projection) p = 0.0;
+    }
+    if (s_.boundary != ArrowBoundary::keep) s.filled = s.next = s.committed = 0;
+    if (s_.boundary == ArrowBoundary::clear) s.t = 0, s.largest_diagonal = 0.0;
+    write_state(g, s);
+  }
 }
 
 void Arrow::visit_state(const std::function<void(const std::string&, Tensor&)>& visit) {
   if (m_) visit("m", m_), visit("v", v_);
-  if (momentum_) visit("momentum", momentum_);
   for (Group& g : groups_) {
     visit(cat(g.name, ".state"), g.state);
     visit(cat(g.name, ".gram"), g.grams);
     for (std::size_t i = 0; i < g.rings.size(); ++i) visit(cat(g.name, ".ring.", g.targets[i].name), g.rings[i]);
+    for (std::size_t i = 0; i < g.momenta.size(); ++i)
+      visit(cat(g.name, ".momentum.", g.targets[i].name), g.momenta[i]);
   }
 }
 
 std::size_t Arrow::state_bytes() const {
-  std::size_t bytes = 0;
-  for (const Tensor* t : {&m_, &v_, &momentum_})
-    if (*t) bytes += t->bytes();
+  std::size_t bytes = m_ ? m_.bytes() + v_.bytes() : 0;
   for (const Group& g : groups_) {
     bytes += g.grams.bytes() + g.state.bytes();
     for (const Tensor& r : g.rings) bytes += r.bytes();
+    for (const Tensor& m : g.momenta) bytes += m.bytes();
   }
   return bytes;
 }
 
-/// Sums over groups of squared norms, and means of what has no sum; "arrow.shrink" is |u| / |g| before grafting.
+/// Sums over groups of squared norms and overlaps, and means of what has no sum. "arrow.shrink" is |u| / |g| before
+/// grafting; "arrow.interference" is the sum of g_k.u over the window's older gradients, positive where the step still
+/// serves them.
 std::map<std::string, double> Arrow::scalars() {
   double gradient = 0.0, update = 0.0, descent = 0.0, trace = 0.0, alpha = 0.0, beta = 0.0, filled = 0.0, warm = 0.0;
-  for (Group& g : groups_)
-    change_state(g, [&](ArrowState& s) {
-      gradient += s.norm_sq_gradient, update += s.norm_sq_update, descent += s.descent;
-      trace += s.trace, alpha += s.alpha, beta += s.beta, filled += double(s.filled), warm += double(s.use_base);
-    });
+  double interference = 0.0;
+  for (const Group& g : groups_) {
+    const ArrowState s = read_state(g);
+    gradient += s.norm_sq_gradient, update += s.norm_sq_update, descent += s.descent;
+    trace += s.trace, alpha += s.alpha, beta += s.beta, filled += double(s.filled), warm += double(s.use_base);
+    if (!s.committed) continue;
+    const std::int64_t slots = s_.solve.window + 1, newest = (s.next + slots - 1) % slots;
+    for (std::int64_t j = 0; j < slots; ++j) interference += j == newest ? 0.0 : s.overlap[j];
+  }
   const double n = double(groups_.size());
   return {{"arrow.gradient_norm", std::sqrt(gradient)},
           {"arrow.update_norm", std::sqrt(update)},
           {"arrow.shrink", gradient > 0.0 ? std::sqrt(update / gradient) : 0.0},
           {"arrow.descent", descent},
+          {"arrow.interference", interference},
           {"arrow.trace", trace / n},
           {"arrow.alpha", alpha / n},
           {"arrow.beta", beta / n},
@@ -337,15 +298,20 @@ std::string Arrow::describe() const {
   for (const Group& g : groups_) tensors += g.targets.size(), parameters += g.parameters;
   static const char* const kDamping[] = {"absolute", "relative", "dimensionless"};
   static const char* const kGraft[] = {"not grafted", "grafted to SGD's norm", "grafted to AdamW's norm"};
+  static const char* const kBoundary[] = {"cleared", "kept", "cleared without a new warm-up"};
   const ArrowOptions& o = s_.solve;
   const std::string strength = o.damping == ArrowDamping::dimensionless ? cat("kappa=", o.kappa)
                                : o.damping == ArrowDamping::relative    ? cat("rho=", o.rho)
                                                                         : cat("alpha=", o.alpha, " beta=", o.beta);
-  return cat("ARROW on ", s_.tensors, s_.mlp ? " and the MLP" : "", " of blocks ", blocks, " (", tensors, " tensors, ",
-             parameters, " parameters, ", groups_.size(), " window", groups_.size() == 1 ? "" : "s", "), W=", o.window,
-             ", ", kDamping[int(o.damping)], " damping ", strength, ", ", kGraft[int(s_.graft)], ", lr ",
-             s_.lr < 0.0 ? lr_ : s_.lr, "; ", s_.adamw_base ? "AdamW" : "SGD", " lr ", lr_, " elsewhere, weight decay ",
-             s_.weight_decay);
+  const std::string start = o.warmup == ArrowWarmup::base        ? cat("first ", o.warmup_steps, " steps the base's")
+                            : o.warmup == ArrowWarmup::beta_ramp ? cat("beta rising for ", o.warmup_steps, " steps")
+                                                                 : "no warm-up";
+  return cat(s_.norm_control ? "Base steps with the norm of ARROW's, " : "ARROW ", "on ", s_.tensors,
+             s_.mlp ? " and the MLP" : "", " of blocks ", blocks, " (", tensors, " tensors, ", parameters,
+             " parameters, ", groups_.size(), " window", groups_.size() == 1 ? "" : "s", "), W=", o.window, ", ",
+             kDamping[int(o.damping)], " damping ", strength, ", ", kGraft[int(s_.graft)], ", ", start, ", window ",
+             kBoundary[int(s_.boundary)], " at a new task, lr ", s_.lr < 0.0 ? lr_ : s_.lr, "; ",
+             s_.adamw_base ? "AdamW" : "SGD", " lr ", lr_, " elsewhere, weight decay ", s_.weight_decay);
 }
 
 }  // namespace

@@ -12,7 +12,8 @@ namespace eg {
 const char* const kArrowOptionsText =
     "blocks=last-4|first-N|all|3-5+9, tensors=qkvo, mlp, biases, grouping=tensor|module|block|global, window=8, "
     "damping=dimensionless|absolute|relative (kappa=10, alpha=1, beta=1, rho=0.1), divisor=capacity|filled, "
-    "relative-over=filled|all, warmup=base|none|beta-ramp|alpha-decay, warmup-steps=W, alpha-final=1, "
+    "relative-over=filled|all, warmup=base|none|beta-ramp|alpha-decay, warmup-steps=W, "
+    "alpha-schedule=constant|linear|exponential (alpha-final=1, alpha-steps=W), "
     "boundary=clear|keep|clear-keep-warm, graft=adamw|sgd|none, momentum=0, momentum-form=steps|gradient, "
     "ring=fp32|bf16, base=adamw|sgd, arrow-lr, weight-decay, beta1, beta2, eps, paper";
 
@@ -30,8 +31,58 @@ int number_in(const std::string& text) {
   return error == std::errc{} && end == text.data() + text.size() ? value : -1;
 }
 
-ArrowDamping damping_of(int choice) {
-  return choice == 0 ? ArrowDamping::dimensionless : choice == 1 ? ArrowDamping::absolute : ArrowDamping::relative;
+void read_damping(OptionReader& r, bool paper, ArrowOptions& o) {
+  static constexpr ArrowDamping kDamping[] = {ArrowDamping::dimensionless, ArrowDamping::absolute,
+                                              ArrowDamping::relative};
+  o.damping = kDamping[r.choice("damping", {"dimensionless", "absolute", "relative"}, paper ? 1 : 0)];
+  o.kappa = r.number("kappa", 10.0, 0.0, 1e9);
+  o.alpha = r.number("alpha", 1.0, 1e-30, 1e30);
+  o.beta = r.number("beta", 1.0, o.damping == ArrowDamping::relative ? 1e-30 : 0.0, 1e30);
+  o.rho = r.number("rho", 0.1, 1e-12, 1e9);
+  o.divide_by_filled = r.choice("divisor", {"capacity", "filled"}, 0) == 1;
+  o.relative_over_all = r.choice("relative-over", {"filled", "all"}, 0) == 1;
+}
+
+void read_warmup(OptionReader& r, ArrowOptions& o) {
+  const int warmup = r.choice("warmup", {"base", "none", "beta-ramp", "alpha-decay"}, 0);
+  o.warmup = warmup == 0 ? ArrowWarmup::base : warmup == 2 ? ArrowWarmup::beta_ramp : ArrowWarmup::none;
+  o.warmup_steps = r.integer("warmup-steps", o.window, 0, 1'000'000'000);
+  // Warming up by alpha is its schedule over the warm-up steps.
+  o.alpha_schedule =
+      ArrowSchedule(r.choice("alpha-schedule", {"constant", "linear", "exponential"}, warmup == 3 ? 1 : 0));
+  o.alpha_steps = r.integer("alpha-steps", o.warmup_steps, 0, 1'000'000'000);
+  o.alpha_final = r.number("alpha-final", 1.0, 1e-30, 1e30);
+}
+
+/// Rejects what was given and would do nothing: a sweep over it would be a flat line that looks like a finding.
+void check_effects(const MethodSpec& spec, const ArrowSettings& s) {
+  const auto acts = [&](const char* key, bool does, const char* with) {
+    check(does || !spec.options.contains(key), Kind::usage,
+          [&] { return cat(spec.name, ": ", key, " has an effect only with ", with); });
+  };
+  const ArrowOptions& o = s.solve;
+  acts("kappa", o.damping == ArrowDamping::dimensionless, "damping=dimensionless");
+  acts("beta", o.damping != ArrowDamping::dimensionless, "damping=absolute or relative");
+  acts("alpha", o.damping != ArrowDamping::relative, "damping=absolute or dimensionless");
+  acts("rho", o.damping == ArrowDamping::relative, "damping=relative");
+  acts("relative-over", o.damping == ArrowDamping::relative, "damping=relative");
+  acts("warmup-steps", o.warmup != ArrowWarmup::none || o.alpha_schedule != ArrowSchedule::constant,
+       "warmup=base, beta-ramp or alpha-decay");
+  for (const char* key : {"alpha-final", "alpha-steps"})
+    acts(key, o.alpha_schedule != ArrowSchedule::constant, "alpha-schedule=linear or exponential");
+  acts("momentum-form", s.momentum > 0.0, "momentum above 0");
+  check(o.damping != ArrowDamping::relative || o.alpha_schedule == ArrowSchedule::constant, Kind::usage, [&] {
+    return cat(spec.name,
+               ": damping=relative computes alpha itself, so alpha cannot follow a schedule; use "
+               "damping=absolute or dimensionless");
+  });
+  check(s.graft != ArrowGraft::adamw || s.adamw_base, Kind::usage,
+        [&] { return cat(spec.name, ": graft=adamw needs the moments of base=adamw; use graft=sgd or graft=none"); });
+  check(!s.norm_control || (s.momentum == 0.0 && s.graft == ArrowGraft::none), Kind::usage, [&] {
+    return cat(spec.name,
+               " copies the length of ARROW's own step, so momentum and graft have no place in it; remove "
+               "them");
+  });
 }
 
 }  // namespace
@@ -65,6 +116,7 @@ std::vector<int> parse_blocks(const std::string& text, int depth) {
 ArrowSettings read_arrow_settings(const MethodSpec& spec, int depth, double weight_decay) {
   OptionReader r(spec);
   ArrowSettings s;
+  s.norm_control = spec.name == "norm-control";
   const bool paper = r.flag("paper", false);  // the literal formula; everything may still be overridden
   s.blocks = parse_blocks(r.text("blocks", "last-4"), depth);
   s.tensors = r.text("tensors", "qkvo");
@@ -75,23 +127,11 @@ ArrowSettings read_arrow_settings(const MethodSpec& spec, int depth, double weig
   s.biases = r.flag("biases", false);
   s.grouping = ArrowGrouping(r.choice("grouping", {"tensor", "module", "block", "global"}, 2));
   s.solve.window = int(r.integer("window", 8, 1, kArrowMaxWindow));
-  s.solve.damping = damping_of(r.choice("damping", {"dimensionless", "absolute", "relative"}, paper ? 1 : 0));
-  s.solve.kappa = r.number("kappa", 10.0, 0.0, 1e9);
-  s.solve.alpha = r.number("alpha", 1.0, 1e-30, 1e30);
-  s.solve.beta = r.number("beta", 1.0, 0.0, 1e30);
-  s.solve.rho = r.number("rho", 0.1, 1e-12, 1e9);
-  s.solve.divide_by_filled = r.choice("divisor", {"capacity", "filled"}, 0) == 1;
-  s.solve.relative_over_all = r.choice("relative-over", {"filled", "all"}, 0) == 1;
-  const int warmup = r.choice("warmup", {"base", "none", "beta-ramp", "alpha-decay"}, 0);
-  s.solve.warmup = warmup == 0   ? ArrowWarmup::base
-                   : warmup == 1 ? ArrowWarmup::none
-                   : warmup == 2 ? ArrowWarmup::beta_ramp
-                                 : ArrowWarmup::alpha_decay;
-  s.solve.warmup_steps = r.integer("warmup-steps", s.solve.window, 0, 1'000'000'000);
-  s.solve.alpha_final = r.number("alpha-final", 1.0, 1e-30, 1e30);
+  read_damping(r, paper, s.solve);
+  read_warmup(r, s.solve);
   s.boundary = ArrowBoundary(r.choice("boundary", {"clear", "keep", "clear-keep-warm"}, 0));
   s.adamw_base = r.choice("base", {"adamw", "sgd"}, 0) == 0;
-  const int graft = r.choice("graft", {"adamw", "sgd", "none"}, paper ? 2 : s.adamw_base ? 0 : 1);
+  const int graft = r.choice("graft", {"adamw", "sgd", "none"}, paper || s.norm_control ? 2 : s.adamw_base ? 0 : 1);
   s.graft = graft == 0 ? ArrowGraft::adamw : graft == 1 ? ArrowGraft::sgd : ArrowGraft::none;
   s.momentum = r.number("momentum", 0.0, 0.0, 0.999999);
   s.precondition_momentum = r.choice("momentum-form", {"steps", "gradient"}, 0) == 1 && s.momentum > 0.0;
@@ -103,8 +143,7 @@ ArrowSettings read_arrow_settings(const MethodSpec& spec, int depth, double weig
   s.beta2 = r.number("beta2", 0.999, 0.0, 0.99999999);
   s.eps = r.number("eps", 1e-8, 1e-30, 1.0);
   r.finish();
-  check(s.graft != ArrowGraft::adamw || s.adamw_base, Kind::usage,
-        [] { return std::string("arrow: graft=adamw needs the moments of base=adamw; use graft=sgd or graft=none"); });
+  check_effects(spec, s);
   return s;
 }
 

@@ -58,7 +58,8 @@ class Optimizer {
   /// Called after a checkpoint's tensors were copied into the visited ones.
   virtual void state_restored() {}
   virtual std::size_t state_bytes() const = 0;
-  /// Diagnostic scalars for the log (ARROW: alpha, descent, condition, step norm ...). Reads the device: call rarely.
+  /// Diagnostic scalars for the log (ARROW: alpha, descent, interference, step norm ...). Reads the device: call
+  /// rarely.
   virtual std::map<std::string, double> scalars() { return {}; }
   /// One line a person may read: what it updates, with which settings.
   virtual std::string describe() const = 0;

@@ -32,6 +32,10 @@ const std::vector<Method>& methods() {
         "Reshapes the attention gradient's direction by the covariance of the last W gradients; AdamW elsewhere.",
         "Vision Transformers that Never Stop Learning, arXiv:2603.07787", 1e-3, 0.05, kArrowOptionsText},
        make_arrow},
+      {{"norm-control",
+        "The control for ARROW: its base optimizer's direction with the length of ARROW's own, ungrafted step.",
+        "the norm-matched baseline for arXiv:2603.07787", 1e-3, 0.05, kArrowOptionsText},
+       make_arrow},
   };
   return all;
 }
@@ -43,6 +47,12 @@ const Method& method_named(const std::string& name) {
     known += cat(known.empty() ? "" : ", ", m.info.name);
   }
   fail(Kind::usage, cat("there is no method '", name, "'; known: ", known));
+}
+
+/// Whose default rate and decay a method has: those of the optimizer that runs beside ARROW.
+const Method& defaults_of(const Method& m, const MethodSpec& spec) {
+  const auto base = spec.options.find("base");
+  return base != spec.options.end() && base->second == "sgd" ? method_named("sgd") : m;
 }
 
 bool all_digits(std::string_view text) {
@@ -84,8 +94,9 @@ MethodSpec parse_method(std::string_view text) {
 std::unique_ptr<Optimizer> make_optimizer(const MethodSpec& spec, const Parameters& parameters, double lr,
                                           double weight_decay) {
   const Method& m = method_named(spec.name);
-  return m.make(spec, parameters, lr < 0.0 ? m.info.default_lr : lr,
-                weight_decay < 0.0 ? m.info.default_weight_decay : weight_decay);
+  const MethodInfo& defaults = defaults_of(m, spec).info;
+  return m.make(spec, parameters, lr < 0.0 ? defaults.default_lr : lr,
+                weight_decay < 0.0 ? defaults.default_weight_decay : weight_decay);
 }
 
 const std::vector<MethodInfo>& method_list() {

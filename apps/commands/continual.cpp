@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "apps/command.h"
+#include "data/stream.h"
 #include "optim/optimizer.h"
 
 namespace eg {
@@ -35,12 +36,13 @@ void add_continual_command(CLI::App& app, std::function<int()>& run) {
       "Killed? Run the same command with --resume: it goes on to the same result, bit for bit.\n"
       "Method options are written name:key=value, for example --methods adamw,arrow:window=16:kappa=30.");
   constexpr const char* group = "Stream";
-  sub->add_option("--protocol", o->protocol,
-                  "How tasks are made: class-subset (a few classes each), class-incremental (classes are added), "
-                  "label-permutation, input-permutation, random-label, domain (the images change)")
+  sub->add_option(
+         "--protocol", o->protocol,
+         "How tasks are made: class-subset (a few classes each), class-incremental (classes are added), "
+         "label-permutation, input-permutation, random-label, noisy-label (clean step by step), domain (the images "
+         "change)")
       ->capture_default_str()
-      ->check(CLI::IsMember(
-          {"class-subset", "class-incremental", "label-permutation", "input-permutation", "random-label", "domain"}))
+      ->check(CLI::IsMember(protocol_names()))
       ->group(group);
   sub->add_option("--tasks", o->tasks, "Length of the stream")
       ->capture_default_str()
@@ -65,14 +67,24 @@ void add_continual_command(CLI::App& app, std::function<int()>& run) {
       ->capture_default_str()
       ->check(CLI::IsMember({"rotation", "hue", "contrast", "blur", "noise", "inversion"}))
       ->group(group);
+  sub->add_option("--label-noise", o->label_noise, "noisy-label: share of wrong labels in the first task; falls to 0")
+      ->capture_default_str()
+      ->check(number_in(0.0, 1.0))
+      ->group(group);
+  sub->add_option("--train-on", o->train_on, "class-incremental: train on the new classes, or on all seen so far")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"new", "seen"}))
+      ->group(group);
   sub->add_option("--then", o->then,
                   "After the last task, go on with another protocol for as many tasks (a concatenation)")
+      ->check(CLI::IsMember(protocol_names()))
       ->group(group);
   sub->add_option("--head", o->head,
-                  "At a new task the head is drawn anew (fresh), zeroed (zero), kept (keep), or restricted to the "
-                  "classes seen (growing)")
+                  "At a new task the head is drawn anew (fresh), zeroed (zero) or kept (keep); every task has its own "
+                  "(multi); or one head for all classes is restricted to those of the task (masked) or those seen so "
+                  "far (growing). auto: growing for class-incremental, else fresh")
       ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "fresh", "zero", "keep", "growing"}))
+      ->check(CLI::IsMember({"auto", "fresh", "zero", "keep", "multi", "masked", "growing"}))
       ->group(group);
   sub->add_option("--optimizer-state", o->optimizer_state, "At a new task moments and counts are kept or cleared")
       ->capture_default_str()
@@ -95,7 +107,7 @@ void add_continual_command(CLI::App& app, std::function<int()>& run) {
   sub->add_option("--checkpoint-seconds", o->checkpoint_seconds,
                   "At most this much work is lost when the run is killed")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1e6))
+      ->check(number_in(0.0, 1e6))
       ->group(where);
   sub->add_option("--probe-images", o->probe_images, "Images for the per-block diagnosis after each task (0: none)")
       ->capture_default_str()

@@ -1,8 +1,12 @@
 // apps/commands/train.cpp - `evergrad train` and `evergrad eval`: ordinary supervised learning on one data set.
+#include <unistd.h>
+
 #include <chrono>
+#include <filesystem>
 #include <iostream>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "apps/command.h"
 #include "apps/run/checkpoint.h"
@@ -45,9 +49,11 @@ TrainerConfig trainer_config(const TrainOptions& o, const ResolvedMachine& m, co
   return c;
 }
 
-Config resolved(const TrainOptions& o, const ResolvedMachine& m) {
+Config resolved(const TrainOptions& o, const ResolvedMachine& m, std::int64_t classes, const std::string& settings) {
   Config c;
-  c.set("stream", o.data.stream), c.set("data", o.data.data), c.set("classes", o.classes), c.set("method", o.method);
+  c.set("stream", o.data.stream), c.set("data", o.data.data), c.set("classes", std::int64_t(classes)),
+      c.set("method", o.method);
+  c.set(kSettingsKey, settings);
   c.set("seed", std::int64_t(o.seed)), c.set("checkpoint-seconds", o.checkpoint_seconds);
   write_shared(c, o.data, o.training, o.model, m);
   return c;
@@ -57,125 +63,174 @@ struct Position {
   std::int64_t epoch = 0, batch = 0, images = 0;
   double loss_sum = 0.0, seconds = 0.0;
   std::int64_t correct = 0, seen = 0;
+  double loss() const { return seen ? loss_sum / double(seen) : 0.0; }
+  double accuracy() const { return seen ? double(correct) / double(seen) : 0.0; }
+  double images_per_second() const { return seconds > 0 ? double(images) / seconds : 0.0; }
 };
 
-int train(const TrainOptions& o) {
-  const ResolvedMachine machine = resolve_machine(o.machine);
-  const std::shared_ptr<const Dataset> data = open_data(o.data);
-  const Task task = whole_dataset(*data, o.classes, o.training.train_limit, o.training.test_limit, 0.0, o.seed);
-  const Config config = resolved(o, machine);
-  RunFolder folder = RunFolder::open(o.out, o.resume);
-  if (folder.continues())
-    check_same_config(Config::read(folder.config()), config, folder.path(), {"checkpoint-seconds", "workers"});
-  else
-    config.write(folder.config());
-  Checkpoints checkpoints(folder.checkpoints());
-  Trainer trainer(trainer_config(o, machine, *data, task));
-
-  Position at;
-  std::vector<std::string> notes;
-  const std::optional<Checkpoint> resumed = checkpoints.load_latest(&notes);
-  for (const std::string& n : notes) std::cerr << "evergrad: " << n << '\n';
-  std::uint64_t log_bytes = 0;
-  std::int64_t saves = 0;
-  std::vector<double> test_accuracy;
-  if (resumed) {
-    resumed->restore(trainer.state());
-    trainer.restored();
-    const auto& s = resumed->state;
-    at = {s.at("epoch"),   s.at("batch"),   s.at("images"), s.at("loss_sum"),
-          s.at("seconds"), s.at("correct"), s.at("seen")};
-    log_bytes = s.at("log_bytes");
-    saves = resumed->step;
-    test_accuracy = s.at("test_accuracy").get<std::vector<double>>();
+/// One training run in its folder. Everything that a resumed one needs is in Position, the trainer and test_accuracy_.
+class Training {
+ public:
+  explicit Training(const TrainOptions& o)
+      : o_(o),
+        machine_(resolve_machine(o_.machine)),
+        data_(open_data(o_.data)),
+        task_(whole_dataset(*data_, o_.classes, o_.training.train_limit, o_.training.test_limit, 0.0, o_.seed)),
+        settings_(trainer_config(o_, machine_, *data_, task_)),
+        config_(resolved(o_, machine_, task_.head_classes, method_settings(settings_))),
+        folder_(RunFolder::open(o_.out, o_.resume)) {
+    if (folder_.continues())
+      check_resumable(folder_, config_);
+    else
+      config_.write(folder_.config());
+    checkpoints_.emplace(folder_.checkpoints());
+    trainer_.emplace(settings_);
   }
-  JsonLog log(folder.metrics(), log_bytes);
-  Progress progress = Progress::standard();
-  if (!resumed) progress.note(trainer.describe());
-  const auto save = [&] {
-    log.sync();
-    const std::vector<NamedTensor> tensors = trainer.state();
-    checkpoints.save(++saves, tensors,
-                     {{"epoch", at.epoch},
-                      {"batch", at.batch},
-                      {"images", at.images},
-                      {"loss_sum", at.loss_sum},
-                      {"seconds", at.seconds},
-                      {"correct", at.correct},
-                      {"seen", at.seen},
-                      {"log_bytes", log.bytes()},
-                      {"test_accuracy", test_accuracy},
-                      {"classes", task.head_classes}});
-  };
-  LoaderConfig lc = base_loader(o.data, o.model, o.training.batch, task.head_classes, true);
-  lc.seed = o.seed, lc.epochs = o.training.epochs;
-  Loader loader(data, task.train, task.transform, lc);
-  loader.seek(at.epoch, at.batch);
-  catch_stop_signals();
-  auto last = Clock::now(), last_save = last;
-  const std::int64_t per_epoch = loader.batches_per_epoch(), steps = per_epoch * o.training.epochs;
-  try {
-    for (; at.epoch < o.training.epochs; ++at.epoch, at.batch = 0, at.loss_sum = 0.0, at.correct = at.seen = 0) {
-      while (const Batch* batch = loader.next()) {
-        const double factor = schedule_factor(parse_schedule(o.training.schedule), at.epoch * per_epoch + at.batch,
-                                              steps, o.training.warmup_steps);
-        const StepResult r = trainer.step(*batch, factor);
-        at.loss_sum += r.loss * double(r.count), at.correct += r.correct, at.seen += r.count, at.images += r.count,
-            ++at.batch;
-        const auto now = Clock::now();
-        at.seconds += std::chrono::duration<double>(now - last).count(), last = now;
-        progress.update({.what = o.method,
-                         .epoch = at.epoch + 1,
-                         .epochs = o.training.epochs,
-                         .loss = at.loss_sum / double(at.seen),
-                         .accuracy = double(at.correct) / double(at.seen),
-                         .images_per_second = double(at.images) / at.seconds,
-                         .done = double(at.epoch * per_epoch + at.batch) / double(steps)});
-        const bool stop = stop_signal() != 0;
-        if (stop || std::chrono::duration<double>(now - last_save).count() >= o.checkpoint_seconds)
-          save(), last_save = Clock::now();
-        if (stop) {
-          progress.clear();
+
+  int run() {
+    const bool resumed = load();
+    if (!resumed) progress_.note(trainer_->describe());
+    LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, task_.head_classes, true);
+    c.seed = o_.seed, c.epochs = o_.training.epochs;
+    Loader loader(data_, task_.train, task_.transform, c);
+    loader.seek(at_.epoch, at_.batch);
+    catch_stop_signals();
+    try {
+      while (at_.epoch < o_.training.epochs) {
+        if (!learn_epoch(loader)) {
+          progress_.clear();
           std::cout << "Stopped by a signal and saved; continue with the same command and --resume.\n";
           return stop_exit_code();
         }
-        last = Clock::now();
+        test();
+        at_.loss_sum = 0.0, at_.correct = at_.seen = at_.batch = 0;
+        ++at_.epoch;
       }
-      LoaderConfig test = base_loader(o.data, o.model, o.training.batch, task.head_classes, false);
-      test.epochs = 1;
-      Loader test_loader(data, task.test, task.transform, test);
-      const Evaluation e = trainer.evaluate(test_loader);
-      test_accuracy.push_back(e.accuracy);
-      log.write(LogLine("epoch")
-                    .add("epoch", at.epoch + 1)
-                    .add("train_loss", at.loss_sum / double(std::max<std::int64_t>(1, at.seen)))
-                    .add("train_accuracy", double(at.correct) / double(std::max<std::int64_t>(1, at.seen)))
-                    .add("test_loss", e.loss)
-                    .add("test_accuracy", e.accuracy));
-      progress.note(cat("epoch ", at.epoch + 1, "/", o.training.epochs, ": train loss ",
-                        fixed(at.loss_sum / double(std::max<std::int64_t>(1, at.seen)), 3), ", test accuracy ",
-                        fixed(100 * e.accuracy, 2), "%"));
+    } catch (const Diverged& e) {
+      progress_.clear();
+      std::cerr << "evergrad: diverged: " << e.what() << '\n';
+      write_json(folder_.summary(), {{"finished", true}, {"diverged", true}, {"why", e.what()}});
+      return 1;
+    }
+    save();
+    return finish(loader.wait_seconds());
+  }
+
+ private:
+  /// Takes the newest good checkpoint, if there is one, and opens the log where it was then.
+  bool load() {
+    std::vector<std::string> notes;
+    const std::optional<Checkpoint> c = checkpoints_->load_latest(&notes);
+    for (const std::string& n : notes) std::cerr << "evergrad: " << n << '\n';
+    std::uint64_t log_bytes = 0;
+    if (c) {
+      c->restore(trainer_->state());
+      trainer_->restored();
+      const auto& s = c->state;
+      at_ = {s.at("epoch"),   s.at("batch"),   s.at("images"), s.at("loss_sum"),
+             s.at("seconds"), s.at("correct"), s.at("seen")};
+      test_accuracy_ = s.at("test_accuracy").get<std::vector<double>>();
+      log_bytes = s.at("log_bytes");
+      saves_ = c->step;
+    }
+    log_.emplace(folder_.metrics(), log_bytes);
+    return c.has_value();
+  }
+
+  void save() {
+    log_->sync();
+    checkpoints_->save(++saves_, trainer_->state(),
+                       {{"epoch", at_.epoch},
+                        {"batch", at_.batch},
+                        {"images", at_.images},
+                        {"loss_sum", at_.loss_sum},
+                        {"seconds", at_.seconds},
+                        {"correct", at_.correct},
+                        {"seen", at_.seen},
+                        {"log_bytes", log_->bytes()},
+                        {"test_accuracy", test_accuracy_}});
+    last_save_ = Clock::now();
+  }
+
+  /// The rest of the present epoch. False: a signal asked to stop, and everything was saved.
+  bool learn_epoch(Loader& loader) {
+    const std::int64_t per_epoch = loader.batches_per_epoch(), steps = per_epoch * o_.training.epochs;
+    const Schedule schedule = parse_schedule(o_.training.schedule);
+    auto last = Clock::now();
+    while (const Batch* batch = loader.next()) {
+      const std::int64_t step = at_.epoch * per_epoch + at_.batch;
+      const StepResult r = trainer_->step(*batch, schedule_factor(schedule, step, steps, o_.training.warmup_steps));
+      at_.loss_sum += r.loss * double(r.count), at_.correct += r.correct;
+      at_.seen += r.count, at_.images += r.count, ++at_.batch;
+      at_.seconds += std::chrono::duration<double>(Clock::now() - last).count();
+      progress_.update({.what = o_.method,
+                        .epoch = at_.epoch + 1,
+                        .epochs = o_.training.epochs,
+                        .loss = at_.loss(),
+                        .accuracy = at_.accuracy(),
+                        .images_per_second = at_.images_per_second(),
+                        .done = double(step + 1) / double(steps)});
+      const bool stop = stop_signal() != 0;
+      if (stop || std::chrono::duration<double>(Clock::now() - last_save_).count() >= o_.checkpoint_seconds) save();
+      if (stop) return false;
       last = Clock::now();
     }
-  } catch (const Diverged& e) {
-    progress.clear();
-    std::cerr << "evergrad: diverged: " << e.what() << '\n';
-    write_json(folder.summary(), {{"finished", true}, {"diverged", true}, {"why", e.what()}});
-    return 1;
+    return true;
   }
-  save();
-  progress.clear();
-  const double final_accuracy = test_accuracy.empty() ? 0.0 : test_accuracy.back();
-  write_json(folder.summary(), {{"finished", true},
-                                {"diverged", false},
-                                {"test_accuracy", final_accuracy},
-                                {"epochs", test_accuracy},
-                                {"images_per_second", at.seconds > 0 ? double(at.images) / at.seconds : 0.0},
-                                {"data_wait_seconds", loader.wait_seconds()}});
-  std::cout << "test accuracy " << fixed(100 * final_accuracy, 2) << "%, "
-            << fixed(at.seconds > 0 ? double(at.images) / at.seconds : 0.0, 0) << " images/s; run folder "
-            << folder.path().string() << '\n';
-  return 0;
+
+  void test() {
+    LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, task_.head_classes, false);
+    c.epochs = 1;
+    Loader loader(data_, task_.test, task_.transform, c);
+    const Evaluation e = trainer_->evaluate(loader);
+    test_accuracy_.push_back(e.accuracy);
+    log_->write(LogLine("epoch")
+                    .add("epoch", at_.epoch + 1)
+                    .add("train_loss", at_.loss())
+                    .add("train_accuracy", at_.accuracy())
+                    .add("test_loss", e.loss)
+                    .add("test_accuracy", e.accuracy));
+    progress_.note(cat("epoch ", at_.epoch + 1, "/", o_.training.epochs, ": train loss ", fixed(at_.loss(), 3),
+                       ", test accuracy ", fixed(100 * e.accuracy, 2), "%"));
+  }
+
+  int finish(double wait_seconds) {
+    progress_.clear();
+    write_json(folder_.summary(), {{"finished", true},
+                                   {"diverged", false},
+                                   {"test_accuracy", test_accuracy_.back()},
+                                   {"epochs", test_accuracy_},
+                                   {"images_per_second", at_.images_per_second()},
+                                   {"data_wait_seconds", wait_seconds}});
+    std::cout << "test accuracy " << fixed(100 * test_accuracy_.back(), 2) << "%, " << fixed(at_.images_per_second(), 0)
+              << " images/s; run folder " << folder_.path().string() << '\n';
+    return 0;
+  }
+
+  const TrainOptions o_;
+  const ResolvedMachine machine_;
+  const std::shared_ptr<const Dataset> data_;
+  const Task task_;
+  const TrainerConfig settings_;
+  const Config config_;
+  RunFolder folder_;
+  std::optional<Checkpoints> checkpoints_;
+  std::optional<Trainer> trainer_;
+  std::optional<JsonLog> log_;
+  Progress progress_{std::cerr, ::isatty(STDERR_FILENO) == 1};
+  Position at_;
+  std::vector<double> test_accuracy_;  // after each epoch
+  std::int64_t saves_ = 0;
+  Clock::time_point last_save_ = Clock::now();
+};
+
+/// The config.toml of the run that a checkpoint belongs to, or nothing: beside it, or one or two folders up.
+std::string config_of(const std::filesystem::path& checkpoint) {
+  std::error_code error;
+  std::filesystem::path folder = std::filesystem::absolute(checkpoint, error);
+  for (int up = 0; up < 3 && !folder.empty(); ++up, folder = folder.parent_path())
+    if (std::filesystem::exists(folder / "config.toml", error)) return (folder / "config.toml").string();
+  return {};
 }
 
 int evaluate(const TrainOptions& o) {
@@ -183,8 +238,11 @@ int evaluate(const TrainOptions& o) {
   const std::shared_ptr<const Dataset> data = open_data(o.data);
   const Checkpoint checkpoint = open_checkpoint(o.checkpoint);
   const Task task = whole_dataset(*data, o.classes, o.training.train_limit, o.training.test_limit, 0.0, o.seed);
-  Trainer trainer(trainer_config(o, machine, *data, task));
-  const SafetensorsEntry* weights = checkpoint.tensors.find("weights");
+  TrainerConfig settings = trainer_config(o, machine, *data, task);
+  settings.ema = 0.0;  // what was averaged in training is loaded as the weights themselves
+  Trainer trainer(settings);
+  const SafetensorsEntry* weights = checkpoint.tensors.find("ema");
+  if (!weights) weights = checkpoint.tensors.find("weights");
   check(weights != nullptr, Kind::format,
         [&] { return cat(o.checkpoint, " holds no tensor 'weights'; give a checkpoint that evergrad train wrote"); });
   checkpoint.tensors.load_into(*weights, trainer.arena().master);
@@ -198,11 +256,20 @@ int evaluate(const TrainOptions& o) {
   return 0;
 }
 
+/// Replaces what means "the default" by what it becomes.
+void prepare(TrainOptions& o) {
+  if (o.data.stream == "procedural" && o.classes == 0) o.classes = 10;
+  resolve_model(o.model);
+}
+
 void add_common(CLI::App* sub, TrainOptions& o, std::string& config) {
   sub->add_option("--classes", o.classes, "Use the first so many classes of the data set (0: all; procedural: 10)")
       ->check(CLI::Range(0, 1000000))
       ->group("Data");
-  sub->add_option("--seed", o.seed, "Seed of everything random")->capture_default_str()->group("Training");
+  sub->add_option("--seed", o.seed, "Seed of everything random")
+      ->capture_default_str()
+      ->check(CLI::Range(std::uint64_t(0), (std::uint64_t(1) << 63) - 1))
+      ->group("Training");
   sub->add_option("--method", o.method, "Update rule, name[:key=value...]")->capture_default_str()->group("Training");
   add_data_options(*sub, o.data);
   add_training_options(*sub, o.training);
@@ -225,13 +292,13 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
   sub->add_option("--checkpoint-seconds", o->checkpoint_seconds,
                   "At most this much work is lost when the run is killed")
       ->capture_default_str()
-      ->check(CLI::Range(0.0, 1e6));
+      ->check(number_in(0.0, 1e6));
   add_common(sub, *o, *config);
   sub->callback([o, config, sub, &run] {
     run = [o, config, sub] {
       apply_config(*sub, *config);
-      if (o->data.stream == "procedural" && o->classes == 0) o->classes = 10;
-      return train(*o);
+      prepare(*o);
+      return Training(*o).run();
     };
   });
 }
@@ -241,8 +308,9 @@ void add_eval_command(CLI::App& app, std::function<int()>& run) {
   auto config = std::make_shared<std::string>();
   auto* sub = app.add_subcommand("eval", "Test accuracy of a checkpoint");
   sub->description(
-      "Evaluates a checkpoint of evergrad train; give the run's own configuration. Example:\n\n"
-      "  evergrad eval --checkpoint runs/cifar100 --config runs/cifar100/config.toml");
+      "Evaluates a checkpoint of evergrad train with the configuration of its run: the config.toml of its folder, or\n"
+      "--config. Flags change it, for example the device or the data. Example:\n\n"
+      "  evergrad eval --checkpoint runs/cifar100 --data DIR");
   sub->add_option("--checkpoint", o->checkpoint,
                   "A run folder, a checkpoints folder, or one .safetensors or .json file")
       ->required();
@@ -251,8 +319,8 @@ void add_eval_command(CLI::App& app, std::function<int()>& run) {
       ->group("");  // a training run's config file names it
   sub->callback([o, config, sub, &run] {
     run = [o, config, sub] {
-      apply_config(*sub, *config);
-      if (o->data.stream == "procedural" && o->classes == 0) o->classes = 10;
+      apply_config(*sub, config->empty() ? config_of(o->checkpoint) : *config);
+      prepare(*o);
       return evaluate(*o);
     };
   });

@@ -9,18 +9,16 @@
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <set>
 
-#include "apps/continual/measures.h"
+#include "apps/continual/plan.h"
 #include "apps/continual/probe.h"
 #include "apps/continual/summary.h"
 #include "apps/run/checkpoint.h"
-#include "apps/run/config.h"
 #include "apps/run/progress.h"
 #include "apps/run/run_folder.h"
 #include "apps/run/signals.h"
 #include "apps/run/table.h"
-#include "apps/setup.h"
-#include "apps/trainer.h"
 #include "engine/log.h"
 #include "engine/parallel.h"
 #include "optim/schedule.h"
@@ -65,28 +63,28 @@ Position position_from_json(const nlohmann::json& j) {
   return p;
 }
 
+/// The test samples of the classes that the task brought; the others belong to earlier tasks.
+SampleSet own_test(const Task& task) {
+  const std::set<std::int32_t> own(task.head_labels.begin(), task.head_labels.end());
+  SampleSet some{task.test.split, {}, {}};
+  for (std::int64_t i = 0; i < task.test.size(); ++i) {
+    if (!own.contains(task.test.labels[std::size_t(i)])) continue;
+    some.indices.push_back(task.test.indices[std::size_t(i)]);
+    some.labels.push_back(task.test.labels[std::size_t(i)]);
+  }
+  return some;
+}
+
 class Benchmark {
  public:
   explicit Benchmark(const ContinualOptions& options)
-      : o_(options),
-        machine_(resolve_machine(o_.machine)),
-        methods_(split_list(o_.methods)),
-        seeds_(parse_seeds(o_.seeds)),
-        data_(open_data(o_.data)) {
-    check(!methods_.empty(), Kind::usage,
-          [] { return std::string("--methods is empty; write for example --methods adamw,arrow"); });
-    for (const std::string& m : methods_)
-      for (const std::uint64_t seed : seeds_) pairs_.push_back({m, seed});
-    stream_ = stream_for(seeds_[0]);
-    for (const std::string& m : methods_) probe_method(m);
-  }
+      : plan_(options), o_(plan_.options()), pairs_(plan_.pairs()), stream_(plan_.stream(pairs_[0].seed)) {}
 
   int run() {
-    const Config config = resolved();
+    const Config config = plan_.config();
     RunFolder folder = RunFolder::open(o_.out, o_.resume);
     if (folder.continues())
-      check_same_config(Config::read(folder.config()), config, folder.path(),
-                        {"resume", "out", "config", "checkpoint-seconds", "workers"});
+      check_resumable(folder, config);
     else
       config.write(folder.config());
     folder_ = &folder;
@@ -113,71 +111,6 @@ class Benchmark {
   }
 
  private:
-  struct Pair {
-    std::string method;
-    std::uint64_t seed;
-  };
-
-  std::shared_ptr<const TaskStream> stream_for(std::uint64_t seed) const {
-    StreamConfig c;
-    c.protocol = parse_protocol(o_.protocol);
-    c.tasks = o_.tasks;
-    c.classes_per_task = o_.classes_per_task;
-    c.sampling = parse_class_sampling(o_.draw);
-    c.seed = seed;
-    c.train_limit = o_.training.train_limit, c.test_limit = o_.training.test_limit;
-    c.permutation = o_.shuffle == "within-patch" ? "in-patch" : o_.shuffle == "patch-order" ? "patches" : "pixels";
-    c.patch = o_.model.patch;
-    c.domain = o_.domain;
-    auto stream = make_stream(data_, c);
-    if (o_.then.empty()) return stream;
-    c.protocol = parse_protocol(o_.then);
-    return concatenate({stream, make_stream(data_, c)});
-  }
-
-  std::string head_policy() const {
-    if (o_.head != "auto") return o_.head == "growing" ? "keep" : o_.head;
-    return o_.protocol == "class-incremental" ? "keep" : "fresh";
-  }
-
-  /// Fails early, before a folder is made, when a method or the model cannot be built.
-  void probe_method(const std::string& method) const {
-    parse_method(method);
-    (void)trainer_config({method, seeds_[0]}, *stream_);
-  }
-
-  TrainerConfig trainer_config(const Pair& pair, const TaskStream& stream) const {
-    TrainerConfig c;
-    c.vit = vit_of(o_.model, stream.head_classes(), machine_.activation);
-    c.device = machine_.device;
-    c.method = parse_method(pair.method);
-    c.lr = o_.training.lr, c.weight_decay = o_.training.weight_decay, c.clip_norm = o_.training.clip_norm;
-    c.smoothing = o_.training.smoothing, c.ema = o_.training.ema, c.accumulate = o_.training.accumulate,
-    c.seed = pair.seed;
-    return c;
-  }
-
-  LoaderConfig loader_config(std::int64_t task, std::uint64_t seed, bool training) const {
-    LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, stream_->head_classes(), training);
-    c.seed = seed;
-    c.task = std::uint32_t(task);
-    c.epochs = training ? o_.training.epochs : 1;
-    return c;
-  }
-
-  Config resolved() const {
-    Config c;
-    c.set("stream", o_.data.stream), c.set("data", o_.data.data), c.set("protocol", o_.protocol),
-        c.set("tasks", o_.tasks);
-    c.set("classes-per-task", o_.classes_per_task), c.set("draw", o_.draw), c.set("shuffle", o_.shuffle),
-        c.set("domain", o_.domain);
-    c.set("then", o_.then), c.set("head", o_.head), c.set("optimizer-state", o_.optimizer_state);
-    c.set("methods", o_.methods), c.set("seeds", o_.seeds);
-    c.set("probe-images", o_.probe_images), c.set("checkpoint-seconds", o_.checkpoint_seconds);
-    write_shared(c, o_.data, o_.training, o_.model, machine_);
-    return c;
-  }
-
   std::optional<Checkpoint> load(const Checkpoints& checkpoints) {
     std::vector<std::string> notes;
     std::optional<Checkpoint> c = checkpoints.load_latest(&notes);
@@ -192,16 +125,16 @@ class Benchmark {
 
   void announce() {
     const Pair& first = pairs_[0];
-    Trainer trainer(with_stats(trainer_config(first, *stream_), stream_->task(0)));
+    const TrainerConfig trainer = plan_.trainer(first, *stream_);
     progress_->note(stream_->describe());
-    progress_->note(cat(trainer.describe()));
-    progress_->note(cat(pairs_.size(), " runs (", methods_.size(), " methods x ", seeds_.size(), " seeds) on ",
-                        machine_.device, ", ", machine_.precision, ", ", num_threads(), " threads; run folder ",
-                        o_.out));
+    progress_->note(cat(trainer.vit.describe(), "; ", method_settings(trainer)));
+    progress_->note(cat(pairs_.size(), pairs_.size() == 1 ? " run" : " runs", " (method x seed) on ",
+                        plan_.machine().device, ", ", plan_.machine().precision, ", ", num_threads(),
+                        " threads; run folder ", o_.out));
   }
 
   TrainerConfig with_stats(TrainerConfig c, const Task& task) const {
-    const ChannelStats s = channel_stats(*data_, task.train, {o_.model.channels, o_.model.image_size});
+    const ChannelStats s = channel_stats(*plan_.data(), task.train, {o_.model.channels, o_.model.image_size});
     c.mean = s.mean, c.stddev = s.stddev;
     return c;
   }
@@ -237,17 +170,20 @@ class Benchmark {
 
   void run_pair(const Checkpoint* resumed) {
     const Pair& pair = pairs_[at_.run];
-    stream_ = stream_for(pair.seed);
+    stream_ = plan_.stream(pair.seed);
     current_.method = pair.method, current_.seed = pair.seed;
-    Trainer trainer(with_stats(trainer_config(pair, *stream_), stream_->task(0)));
+    Trainer trainer(with_stats(plan_.trainer(pair, *stream_), stream_->task(0)));
     if (resumed && !resumed->tensors.entries().empty()) {
+      if (plan_.trainer_head() == "multi") trainer.expect_heads(at_.begun ? at_.task : at_.task - 1);
       resumed->restore(trainer.state());
       trainer.restored();
     }
     try {
-      for (; at_.task < stream_->tasks(); ++at_.task) {
+      while (at_.task < stream_->tasks()) {
         learn_task(trainer, stream_->task(at_.task));
         at_.epoch = at_.batch = 0, at_.begun = false;
+        ++at_.task;
+        pause_point(&trainer);
       }
     } catch (const Diverged& e) {
       current_.diverged = true;
@@ -267,16 +203,14 @@ class Benchmark {
 
   void learn_task(Trainer& trainer, const Task& task) {
     const Pair& pair = pairs_[at_.run];
-    const Tensor mask = task.class_mask.empty()
-                            ? Tensor{}
-                            : Tensor::from(task.class_mask, {std::int64_t(task.class_mask.size())}, machine_.device);
+    const Tensor mask = plan_.training_mask(task);
     auto last = Clock::now();
     if (!at_.begun) {
-      trainer.begin_task(at_.task, at_.task == 0 ? "keep" : head_policy(), o_.optimizer_state == "keep");
+      trainer.begin_task(at_.task, at_.task == 0 ? "keep" : plan_.trainer_head(), o_.optimizer_state == "keep");
       at_.begun = true;
       at_.loss_sum = 0.0, at_.correct = at_.seen = 0;
     }
-    Loader loader(data_, task.train, task.transform, loader_config(at_.task, pair.seed, true));
+    Loader loader(plan_.data(), task.train, task.transform, plan_.loader(task, pair.seed, true));
     loader.seek(at_.epoch, at_.batch);
     double waited = 0.0;
     const std::int64_t per_epoch = loader.batches_per_epoch(), steps = per_epoch * o_.training.epochs;
@@ -293,12 +227,14 @@ class Benchmark {
         at_.train_seconds += took, at_.seconds += took;
         at_.wait_seconds += loader.wait_seconds() - waited, waited = loader.wait_seconds();
         show(per_epoch);
-        pause_point(&trainer);
+        // The task's last update is saved together with its test: the diagnosis reads that update's gradient, which is
+        // in no checkpoint.
+        if (at_.epoch + 1 < o_.training.epochs || at_.batch < per_epoch) pause_point(&trainer);
       }
       if (at_.epoch + 1 == o_.training.epochs) break;  // the last epoch's sums go into the task's log line
     }
     const auto evaluation_start = Clock::now();
-    evaluate_task(trainer, task, mask);
+    evaluate_task(trainer, task);
     at_.seconds += seconds_since(evaluation_start);
     at_.epoch = at_.batch = 0;
   }
@@ -307,10 +243,16 @@ class Benchmark {
     return schedule_factor(parse_schedule(o_.training.schedule), step, steps, o_.training.warmup_steps);
   }
 
-  void evaluate_task(Trainer& trainer, const Task& task, const Tensor& mask) {
+  /// Test accuracy on the given samples of a task.
+  Evaluation test(Trainer& trainer, const Task& task, const SampleSet& samples) const {
+    Loader loader(plan_.data(), samples, task.transform, plan_.loader(task, pairs_[at_.run].seed, false));
+    return trainer.evaluate(loader, plan_.test_mask(task));
+  }
+
+  void evaluate_task(Trainer& trainer, const Task& task) {
     const Pair& pair = pairs_[at_.run];
-    Loader loader(data_, task.test, task.transform, loader_config(at_.task, pair.seed, false));
-    const Evaluation e = trainer.evaluate(loader, mask);
+    const SampleSet own = own_test(task);
+    const Evaluation e = test(trainer, task, own);
     current_.task_accuracy.push_back(e.accuracy);
     LogLine line("task");
     line.add("method", pair.method).add("seed", pair.seed).add("task", at_.task + 1).add("name", task.name);
@@ -318,10 +260,15 @@ class Benchmark {
     line.add("train_loss", at_.seen ? at_.loss_sum / double(at_.seen) : 0.0);
     line.add("train_accuracy", at_.seen ? double(at_.correct) / double(at_.seen) : 0.0);
     line.add("test_loss", e.loss).add("test_accuracy", e.accuracy).add("test_images", e.count);
+    if (task.test.size() > own.size() || !current_.seen_accuracy.empty()) {
+      // Where classes arrive the test set is that of all classes so far; the first task's is its own.
+      current_.seen_accuracy.resize(current_.task_accuracy.size() - 1, current_.task_accuracy[0]);
+      current_.seen_accuracy.push_back(test(trainer, task, task.test).accuracy);
+      line.add("seen_accuracy", current_.seen_accuracy.back());
+    }
     if (o_.probe_images > 0) add_probe(line, trainer, task);
     for (const auto& [name, value] : trainer.optimizer().scalars()) line.add("optimizer." + name, value);
     log_->write(line);
-    if (!task.revisit || at_.task == 0) first_visits_ += 1;
     progress_->note(cat(pair.method, ", seed ", pair.seed, ", task ", at_.task + 1, "/", stream_->tasks(),
                         ": train loss ", fixed(at_.seen ? at_.loss_sum / double(at_.seen) : 0.0, 3), ", test accuracy ",
                         fixed(100 * e.accuracy, 2), "%"));
@@ -331,8 +278,7 @@ class Benchmark {
     SampleSet some = task.test;
     const std::int64_t count = std::min<std::int64_t>(o_.probe_images, some.size());
     some.indices.resize(std::size_t(count)), some.labels.resize(std::size_t(count));
-    LoaderConfig config = loader_config(at_.task, pairs_[at_.run].seed, false);
-    Loader loader(data_, some, task.transform, config);
+    Loader loader(plan_.data(), some, task.transform, plan_.loader(task, pairs_[at_.run].seed, false));
     const std::vector<BlockProbe> blocks = probe_blocks(trainer, loader);
     std::vector<double> rank, active, weight, gradient;
     for (const BlockProbe& b : blocks) {
@@ -364,8 +310,8 @@ class Benchmark {
     for (const RunResult& r : results_) results.push_back(eg::to_json(r));
     write_json(folder_->summary(), {{"finished", finished},
                                     {"stream", stream_->describe()},
-                                    {"device", to_string(machine_.device)},
-                                    {"precision", machine_.precision},
+                                    {"device", to_string(plan_.machine().device)},
+                                    {"precision", plan_.machine().precision},
                                     {"threads", num_threads()},
                                     {"results", results}});
   }
@@ -384,13 +330,10 @@ class Benchmark {
     return any ? 0 : 1;
   }
 
-  ContinualOptions o_;
-  ResolvedMachine machine_;
-  std::vector<std::string> methods_;
-  std::vector<std::uint64_t> seeds_;
-  std::vector<Pair> pairs_;
-  std::shared_ptr<const Dataset> data_;
-  std::shared_ptr<const TaskStream> stream_;
+  const Plan plan_;
+  const ContinualOptions& o_;
+  const std::vector<Pair>& pairs_;
+  std::shared_ptr<const TaskStream> stream_;  // of the present seed
   RunFolder* folder_ = nullptr;
   Checkpoints* checkpoints_ = nullptr;
   Progress* progress_ = nullptr;
@@ -398,7 +341,7 @@ class Benchmark {
   std::vector<RunResult> results_;
   RunResult current_;
   Position at_;
-  std::int64_t saves_ = 0, first_visits_ = 0;
+  std::int64_t saves_ = 0;
   Clock::time_point last_save_ = Clock::now();
 };
 

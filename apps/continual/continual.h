@@ -14,6 +14,8 @@ struct ContinualOptions {
   TrainingOptions training;
   MachineOptions machine;
   std::string protocol = "class-subset", draw = "auto", shuffle = "pixels", domain = "rotation", then;
+  std::string train_on = "new";  // class-incremental: new | seen
+  double label_noise = 0.5;
   int tasks = 10, classes_per_task = 5;
   std::string methods = "adamw,sgd,arrow", seeds = "1";
   std::string head = "auto", optimizer_state = "keep";

@@ -76,23 +76,30 @@ float graft_factor(const ArrowUpdate& a) {
   return float(std::sqrt((a.graft == ArrowGraft::sgd ? s.norm_sq_gradient : s.norm_sq_base) / s.norm_sq_update));
 }
 
+/// AdamW's direction where moments exist, else the clipped gradient; as long as ARROW's step in a norm control.
+void base_direction(const ArrowUpdate& a, const ArrowTarget& target, const ArrowAdam& adam, std::int64_t begin,
+                    std::int64_t n, float* u) {
+  if (target.m)
+    EVERGRAD_DISPATCH(adam_direction, adam, target.m.as<float>() + begin, target.v.as<float>() + begin, u, n);
+  else
+    EVERGRAD_DISPATCH(scale_chunk, u, adam.clip, target.grad.as<float>() + begin, n);
+  const double square = target.m ? a.state->norm_sq_base : a.state->norm_sq_gradient;
+  if (a.state->use_base || !(square > 0.0)) return;
+  EVERGRAD_DISPATCH(scale_chunk, u, float(std::sqrt(a.state->norm_sq_update / square)), u, n);
+}
+
 /// Writes this step's direction for [begin, begin + n) of one target into u, advancing its momentum.
 void direction(const ArrowUpdate& a, const ArrowTarget& target, const ArrowAdam& adam, std::int64_t begin,
                std::int64_t n, float* u) {
   const ArrowState& s = *a.state;
   const float* const grad = target.grad.as<float>() + begin;
   float* const momentum = target.momentum ? target.momentum.as<float>() + begin : nullptr;
-  const float clip = float(a.step->clip_scale), mu = float(a.mu);
-  if (momentum && a.precondition_momentum) EVERGRAD_DISPATCH(blend_chunk, momentum, mu, clip, grad, n);
-  if (s.use_base) {
-    if (target.m)
-      EVERGRAD_DISPATCH(adam_direction, adam, target.m.as<float>() + begin, target.v.as<float>() + begin, u, n);
-    else
-      EVERGRAD_DISPATCH(scale_chunk, u, clip, grad, n);
-    return;
-  }
+  const float clip = adam.clip, mu = float(a.mu);
+  if (s.committed && momentum && a.precondition_momentum) EVERGRAD_DISPATCH(blend_chunk, momentum, mu, clip, grad, n);
+  if (s.use_base || (s.committed && a.norm_control)) return base_direction(a, target, adam, begin, n, u);
   const float factor = graft_factor(a);
   std::fill(u, u + n, 0.0f);
+  if (!s.committed) return;
   if (s.vector_coefficient != 0.0) {
     const bool of_momentum = momentum && a.precondition_momentum;
     const double c = s.vector_coefficient * double(factor) * (of_momentum ? 1.0 : double(clip));
@@ -128,8 +135,12 @@ void arrow_observe(const ArrowObserve& a, Stream) {
     return total;
   };
   double* const gram = a.gram.as<double>();
-  for (std::int64_t j = 0; j < slots; ++j) gram[s * slots + j] = gram[j * slots + s] = sum(j);
-  for (std::int64_t j = 0; a.dots && j < slots + 3; ++j) a.dots.as<double>()[j] = sum(slots + j);
+  for (std::int64_t back = 0; back <= a.state->filled && back < slots; ++back) {
+    const std::int64_t j = (s - back + slots) % slots;
+    gram[s * slots + j] = gram[j * slots + s] = sum(j);
+    if (a.dots) a.dots.as<double>()[j] = sum(slots + j);
+  }
+  for (std::int64_t i = 0; a.dots && i < 3; ++i) a.dots.as<double>()[slots + i] = sum(2 * slots + i);
 }
 
 void arrow_solve(const ArrowSolve& a, Stream) { arrow_solve_on_host(a); }
@@ -156,17 +167,15 @@ void arrow_base(const ArrowBase& a, Stream) {
 
 void arrow_update(const ArrowUpdate& a, Stream) {
   if (!a.step->finite) return;
-  const double lr = a.step->slot[a.state->use_base ? a.base_slot : a.slot].lr;
+  const double base_lr = a.step->slot[a.base_slot].lr, lr = a.state->use_base ? base_lr : a.step->slot[a.slot].lr;
   const ArrowAdam adam = adam_constants(a);
   for (const ArrowTarget& target : a.targets)
     parallel_for(target.weight.size(), kChunk, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
       float* const w = target.weight.as<float>() + begin;
       float* const u = thread_scratch(kChunk);
-      if (a.state->committed)
-        direction(a, target, adam, begin, end - begin, u);
-      else
-        std::fill(u, u + (end - begin), 0.0f);
-      EVERGRAD_DISPATCH(apply_chunk, w, float(1.0 - lr * target.weight_decay), float(lr), u, end - begin);
+      direction(a, target, adam, begin, end - begin, u);
+      const float shrink = float(1.0 - base_lr * double(target.weight_decay));
+      EVERGRAD_DISPATCH(apply_chunk, w, shrink, float(lr), u, end - begin);
       if (target.work) EVERGRAD_DISPATCH(copy_chunk, w, target.work.as<bf16>() + begin, end - begin);
     });
 }

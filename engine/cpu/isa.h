@@ -2,9 +2,9 @@
 //
 // Every kernel body is compiled three times (for_each_isa.h) and one copy is chosen here, once per process, by CPUID
 // feature bits: processor names are no guide, virtual machines lie about them. EVERGRAD_CPU=generic|avx2|avx512 lowers
-// the choice, for tests and for comparisons. All standard headers that kernel bodies need are included here, outside
-// the regions that are compiled for a wider instruction set, so that no inline function of the standard library is ever
-// emitted with instructions that the machine lacks.
+// the choice for comparisons, use_isa() for tests. All standard headers that kernel bodies need are included here,
+// outside the regions that are compiled for a wider instruction set, so that no inline function of the standard library
+// is ever emitted with instructions that the machine lacks.
 #pragma once
 #include <algorithm>
 #include <cmath>
@@ -80,12 +80,21 @@ inline Isa choose_isa() {
     }
   fail(Kind::usage, cat("EVERGRAD_CPU=", text, " is unknown: use generic, avx2 or avx512, or unset it"));
 }
+inline Isa& isa_in_use() {
+  static Isa chosen = choose_isa();
+  return chosen;
+}
 }  // namespace detail
 
 /// The instruction set in use. Throws Error{usage} when EVERGRAD_CPU is unknown or asks for more than the machine has.
-inline Isa isa() {
-  static const Isa chosen = detail::choose_isa();
-  return chosen;
+inline Isa isa() { return detail::isa_in_use(); }
+
+/// Switches all kernels to another instruction set, while none is running: one process can so test them all. Throws
+/// Error{usage} when the machine lacks it.
+inline void use_isa(Isa wanted) {
+  check(wanted <= widest_isa(), Kind::usage,
+        [&] { return cat("this machine has no ", to_string(wanted), ", it goes up to ", to_string(widest_isa())); });
+  detail::isa_in_use() = wanted;
 }
 
 /// A 64-byte aligned block of at least `floats` floats that belongs to the calling thread and keeps its contents until

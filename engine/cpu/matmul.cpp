@@ -88,8 +88,11 @@ MatmulPath vector_path() {
 
 MatmulPath choose_path(DType operands) {
   // Even EVERGRAD_CPU=avx512 means what it says: no instructions beyond.
-  const char* const lowered = std::getenv("EVERGRAD_CPU");
-  if (operands == DType::bf16 && isa() == Isa::avx512 && !(lowered && *lowered)) {
+  static const bool lowered = [] {
+    const char* const text = std::getenv("EVERGRAD_CPU");
+    return text && *text;
+  }();
+  if (operands == DType::bf16 && isa() == Isa::avx512 && !lowered) {
     if (features().amx_bf16) return MatmulPath::amx;
     if (features().bf16_dot_fast) return MatmulPath::dot;
   }
@@ -127,10 +130,7 @@ const char* to_string(MatmulPath path) {
   return "?";
 }
 
-MatmulPath matmul_path(DType operands) {
-  static const MatmulPath f32_path = choose_path(DType::f32), bf16_path = choose_path(DType::bf16);
-  return operands == DType::bf16 ? bf16_path : f32_path;
-}
+MatmulPath matmul_path(DType operands) { return choose_path(operands); }
 
 std::vector<MatmulPath> matmul_paths(DType operands) {
   std::vector<MatmulPath> paths{MatmulPath::generic};

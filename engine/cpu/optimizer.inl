@@ -22,7 +22,9 @@ inline void adam_range(const AdamStep& s, float* w, const float* g, float* m, fl
     const float moment = s.beta1 * m[i] + s.rest1 * gradient, square = s.beta2 * v[i] + s.rest2 * gradient * gradient;
     m[i] = moment;
     v[i] = square;
-    w[i] = s.shrink * w[i] - s.lr * (moment * s.correction1) / (std::sqrt(square) * s.correction2 + s.eps);
+    // The direction first: ARROW's warm-up (arrow.inl), which has it apart from the rate, then gives the same bits.
+    const float direction = (moment * s.correction1) / (std::sqrt(square) * s.correction2 + s.eps);
+    w[i] = s.shrink * w[i] - s.lr * direction;
   }
 }
 

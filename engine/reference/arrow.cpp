@@ -36,6 +36,14 @@ double graft_factor(const ArrowUpdate& a) {
   return std::sqrt((a.graft == ArrowGraft::sgd ? s.norm_sq_gradient : s.norm_sq_base) / s.norm_sq_update);
 }
 
+/// AdamW's direction where moments exist, else the clipped gradient; as long as ARROW's step in a norm control.
+double base_direction(const ArrowUpdate& a, const ArrowTarget& target, std::int64_t i) {
+  const double u = target.m ? adam_direction(a, target, i) : a.step->clip_scale * get(target.grad, i);
+  const double square = target.m ? a.state->norm_sq_base : a.state->norm_sq_gradient;
+  if (a.state->use_base || !(square > 0.0)) return u;
+  return u * std::sqrt(a.state->norm_sq_update / square);
+}
+
 /// v of the general form after this step: mu v + clip g, or the clipped gradient alone.
 double advance_vector(const ArrowUpdate& a, const ArrowTarget& target, std::int64_t i) {
   const double g = a.step->clip_scale * get(target.grad, i);
@@ -88,23 +96,23 @@ void arrow_base(const ArrowBase& a, Stream) {
 
 void arrow_update(const ArrowUpdate& a, Stream) {
   if (!a.step->finite) return;
-  const double lr = a.step->slot[a.state->use_base ? a.base_slot : a.slot].lr, factor = graft_factor(a);
+  const ArrowState& state = *a.state;
+  const double base_lr = a.step->slot[a.base_slot].lr, lr = state.use_base ? base_lr : a.step->slot[a.slot].lr;
+  const double factor = graft_factor(a);
   for (const ArrowTarget& target : a.targets)
     for (std::int64_t i = 0; i < target.weight.size(); ++i) {
       double u = 0.0;
-      if (a.state->committed) {
-        const double vector = advance_vector(a, target, i);
-        if (!a.state->use_base) {
-          u = factor * preconditioned(a, target, vector, i);
-          if (target.momentum && !a.precondition_momentum) {
-            u += a.mu * get(target.momentum, i);
-            put(target.momentum, i, u);
-          }
-        } else {
-          u = target.m ? adam_direction(a, target, i) : a.step->clip_scale * get(target.grad, i);
+      const double vector = state.committed ? advance_vector(a, target, i) : 0.0;
+      if (state.use_base || (a.norm_control && state.committed)) {
+        u = base_direction(a, target, i);
+      } else if (state.committed) {
+        u = factor * preconditioned(a, target, vector, i);
+        if (target.momentum && !a.precondition_momentum) {
+          u += a.mu * get(target.momentum, i);
+          put(target.momentum, i, u);
         }
       }
-      put(target.weight, i, (1.0 - lr * target.weight_decay) * get(target.weight, i) - lr * u);
+      put(target.weight, i, (1.0 - base_lr * double(target.weight_decay)) * get(target.weight, i) - lr * u);
       if (target.work) put(target.work, i, get(target.weight, i));
     }
 }

@@ -61,7 +61,7 @@ void adam_update(const AdamUpdate& a, Stream) {
       put(a.m, i, m);
       put(a.v, i, v);
       const double m_hat = m / (1.0 - std::pow(a.beta1, t)), v_hat = v / (1.0 - std::pow(a.beta2, t));
-      put(a.weight, i, (a.decoupled ? 1.0 - lr * decay : 1.0) * w - lr * m_hat / (std::sqrt(v_hat) + a.eps));
+      put(a.weight, i, (a.decoupled ? 1.0 - lr * decay : 1.0) * w - lr * (m_hat / (std::sqrt(v_hat) + a.eps)));
       if (a.work) put(a.work, i, get(a.weight, i));
     }
   }

@@ -2,7 +2,7 @@
 // devices. Every rig uses lr 1 and weights that start at zero, so that what a step takes away is the direction u.
 #include <cmath>
 
-#include "tests/optim/rig.h"
+#include "tests/optim/dense.h"
 
 using namespace eg;
 using namespace eg::test;
@@ -11,26 +11,12 @@ namespace {
 
 const std::vector<Values> kColumns = {{1, 0}, {1, 1}, {2, -1}};
 
-/// The literal formula, no warm-up, with the given options.
-std::string literal(const std::string& options) {
-  return "arrow:paper:warmup=none:base=sgd:arrow-lr=1:blocks=all:" + options;
-}
-
 /// u of the last of `columns`, pushed one after the other.
 Values last_step(Device d, const std::string& options, const std::vector<Values>& columns, double scale = 1.0) {
   Rig rig(d, literal(options), {{.start = Values(columns[0].size(), 0.0)}}, 1.0);
   Values u;
-  for (Values g : columns) {
-    for (double& x : g) x *= scale;
-    u = rig.taken(g);
-  }
+  for (const Values& g : columns) u = rig.direction(scaled(g, scale));
   return u;
-}
-
-double dot(const Values& a, const Values& b) {
-  double sum = 0.0;
-  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
-  return sum;
 }
 
 }  // namespace
@@ -126,10 +112,42 @@ TEST_CASE("arrow: every step descends and stays inside both bounds on its length
 
 TEST_CASE("arrow: with huge beta the step is orthogonal to every older gradient of the window") {
   const std::vector<Values> columns = {{1, 0, 0.5, 0}, {0, 2, 1, 0}, {1, 1, 0, 3}};
-  const double beta = 1e9, window = 3.0;
-  const Values u = last_step(kReference, "alpha=1:beta=1e9:window=3", columns);
-  CHECK(beta * dot(columns[2], u) / window == doctest::Approx(1.0).epsilon(1e-6));
-  for (int k : {0, 1}) CHECK(std::abs(beta * dot(columns[std::size_t(k)], u) / window) < 1e-6);
+  for (const Device d : kBoth)
+    for (const auto& [beta, options] :
+         {std::pair{1e5, "alpha=1:beta=1e5:window=3"}, {1e9, "alpha=1:beta=1e9:window=3"}}) {
+      const Values u = last_step(d, options, columns);
+      // alpha D / (beta lambda) of K, whose eigenvalues are 1.0 and more, is what remains; and on cpu the rounding of
+      // c_j g_j, where c is about D / beta.
+      const double bound = 10.0 * 3.0 / beta + (d == kReference ? 0.0 : sum_error(3, 30.0));
+      for (const std::size_t k : {0, 1, 2})
+        CHECK(std::abs(beta * dot(columns[k], u) / 3.0 - (k == 2 ? 1.0 : 0.0)) <= bound);
+    }
+}
+
+TEST_CASE("arrow: an eigendirection with eigenvalue lambda is divided by alpha + beta lambda, which is not whitening") {
+  // The window's eigenvectors are the axes, with eigenvalues a^2/D; the probing gradient is too small to add to them.
+  const double alpha = 0.5, beta = 2.0, divisor = 8.0, tiny = 1e-6;
+  const Values lambda = {0.01, 0.0625, 0.25, 1.0, 4.0, 64.0};  // alpha / beta = 0.25
+  const std::size_t n = lambda.size();
+  for (const Device d : kBoth) {
+    std::vector<Values> columns;
+    for (std::size_t i = 0; i < n; ++i) {
+      columns.emplace_back(n, 0.0);
+      columns.back()[i] = std::sqrt(lambda[i] * divisor);
+    }
+    columns.emplace_back(n, tiny);
+    const Values u = last_step(d, "alpha=0.5:beta=2:window=8", columns);
+    Values moment;
+    for (std::size_t i = 0; i < n; ++i) {
+      const double factor = 1.0 / (alpha + beta * lambda[i]);
+      check_close({u[i] / tiny}, {factor}, d, 4.0 / alpha);
+      moment.push_back(lambda[i] * std::pow(u[i] / tiny, 2));  // of the update, where the gradient's is lambda
+    }
+    CHECK(moment[0] < moment[1]);
+    CHECK(moment[1] < moment[2]);  // the peak stands at lambda = alpha / beta
+    for (std::size_t i = 3; i < n; ++i) CHECK(moment[i] < moment[i - 1]);
+    CHECK(moment[5] * beta * beta * lambda[5] == doctest::Approx(1.0).epsilon(0.01));  // falls like 1 / (beta^2 lambda)
+  }
 }
 
 TEST_CASE("arrow: relative damping has its golden value and inverts a scale of the gradients") {
@@ -139,7 +157,13 @@ TEST_CASE("arrow: relative damping has its golden value and inverts a scale of t
     check_close(last_step(d, options, kColumns, 10.0), {0.0802760013, -0.0969370582}, d, 8.0);
     Rig rig(d, literal(options), {{.start = {0, 0}}}, 1.0);
     for (const Values& g : kColumns) rig.step(g);
-    CHECK(rig.arrow().alpha == doctest::Approx(0.0888889).epsilon(1e-6));
+    CHECK(rig.arrow().alpha == doctest::Approx(0.1 * 8 / 9).epsilon(1e-12));
+    for (const Values& g : kColumns) rig.step(scaled(g, 10.0));
+    CHECK(rig.arrow().alpha == doctest::Approx(10.0 * 8 / 9).epsilon(1e-12));
+    // r = P: the mean over all dimensions, P = 2 here. D stays 3.
+    Rig all(d, literal(std::string(options) + ":relative-over=all"), {{.start = {0, 0}}}, 1.0);
+    for (const Values& g : kColumns) all.step(g);
+    CHECK(all.arrow().alpha == doctest::Approx(0.1 * 8 / 6).epsilon(1e-12));
   }
 }
 
@@ -150,6 +174,9 @@ TEST_CASE("arrow: dimensionless damping follows the energy a direction holds") {
     check_close(last_step(d, "damping=dimensionless:kappa=3:window=4", {{2, 1}, {2, 1}}), {0.5, 0.25}, d, 4.0);
     check_close(last_step(d, "damping=dimensionless:kappa=3:window=4", {{2, 0, 0}, {0, 2, 0}, {0, 0, 2}}), {0, 0, 1}, d,
                 4.0);
+    // A direction that holds a share f of the window's energy is divided by 1 + kappa f: here 4/5, then 1/5.
+    check_close(last_step(d, "damping=dimensionless:kappa=3:window=2", {{2, 0}, {0, 1}}), {0, 1 / 1.6}, d, 4.0);
+    check_close(last_step(d, "damping=dimensionless:kappa=3:window=2", {{0, 1}, {2, 0}}), {2 / 3.4, 0}, d, 4.0);
     const Values small = last_step(d, "damping=dimensionless:kappa=3:window=3", kColumns),
                  large = last_step(d, "damping=dimensionless:kappa=3:window=3", kColumns, 8.0);
     check_close({large[0] / 8, large[1] / 8}, small, d, 4.0);

@@ -3,62 +3,19 @@
 #include <cmath>
 #include <limits>
 
-#include "engine/rng.h"
-#include "tests/optim/rig.h"
+#include "tests/optim/dense.h"
 
 using namespace eg;
 using namespace eg::test;
 
-namespace {
-
-std::string literal(const std::string& options) {
-  return "arrow:paper:warmup=none:base=sgd:arrow-lr=1:blocks=all:" + options;
-}
-
-Values draw(int step, std::size_t n, std::uint32_t stream = 0) {
-  const Key k = key(3, "test", "gradient", stream);
-  Values g(n);
-  for (std::size_t i = 0; i < n; ++i) g[i] = double(float(k.normal(std::uint64_t(step) * n + i)));
-  return g;
-}
-
-double dot(const Values& a, const Values& b) {
-  double sum = 0.0;
-  for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
-  return sum;
-}
-
-/// (alpha I + beta/D sum_k g_k g_k^T)^-1 v by Gaussian elimination on the P x P matrix.
-Values dense(const std::vector<Values>& window, const Values& v, double alpha, double beta, double divisor) {
-  const std::size_t n = v.size();
-  std::vector<Values> m(n, Values(n + 1, 0.0));
-  for (std::size_t i = 0; i < n; ++i) {
-    m[i][i] = alpha, m[i][n] = v[i];
-    for (const Values& g : window)
-      for (std::size_t j = 0; j < n; ++j) m[i][j] += beta / divisor * g[i] * g[j];
-  }
-  for (std::size_t p = 0; p < n; ++p)
-    for (std::size_t i = 0; i < n; ++i) {
-      if (i == p) continue;
-      const double f = m[i][p] / m[p][p];
-      for (std::size_t j = p; j <= n; ++j) m[i][j] -= f * m[p][j];
-    }
-  Values x(n);
-  for (std::size_t i = 0; i < n; ++i) x[i] = m[i][n] / m[i][i];
-  return x;
-}
-
-}  // namespace
-
-TEST_CASE("arrow: the closed form equals the dense solve to 1e-10 in double") {
+TEST_CASE("arrow: the closed form equals the dense solve and the published form to 1e-10 in double") {
   Rig rig(kReference, literal("alpha=0.2:beta=3:window=5"), {{.start = Values(12, 0.0)}}, 1.0);
   std::vector<Values> window;
   for (int i = 0; i < 9; ++i) {
     const Values g = draw(i, 12), u = rig.taken(g);
-    window.push_back(g);
-    if (window.size() > 5) window.erase(window.begin());
-    const Values wanted = dense(window, g, 0.2, 3.0, 5.0);
-    check_close(u, wanted, kReference, 1.0, 1e-10 * std::sqrt(dot(wanted, wanted)));
+    push(window, g, 5);
+    for (const Values& wanted : {dense(window, g, 0.2, 3.0, 5.0), woodbury(window, g, 0.2, 3.0, 5.0)})
+      check_close(u, wanted, kReference, 1.0, 1e-10 * length(wanted));
   }
 }
 
@@ -71,8 +28,7 @@ TEST_CASE("arrow: preconditioned momentum equals the dense solve for a vector ou
     for (int i = 0; i < 8; ++i) {
       const Values g = draw(i, 6), u = rig.taken(g);
       for (std::size_t k = 0; k < 6; ++k) momentum[k] = 0.9 * momentum[k] + g[k];
-      window.push_back(g);
-      if (window.size() > 3) window.erase(window.begin());
+      push(window, g, 3);
       check_close(u, dense(window, momentum, 0.5, 2.0, 3.0), d, 64.0, 1e-9);
     }
   }
@@ -86,30 +42,36 @@ TEST_CASE("arrow: a rounded ring keeps the exact gradient as right-hand side") {
       const Values g = draw(i, 6), u = rig.taken(g);
       Values rounded = g;
       for (double& x : rounded) x = double(bf16(x));
-      window.push_back(rounded);
-      if (window.size() > 3) window.erase(window.begin());
+      push(window, rounded, 3);
       check_close(u, dense(window, g, 0.5, 2.0, 3.0), d, 32.0, 1e-9);
     }
   }
 }
 
-TEST_CASE("arrow: beta 0 is SGD bit for bit, with either form of momentum") {
+TEST_CASE("arrow: beta 0 with alpha 1 is SGD bit for bit, clipped and decayed, with any ring and form of momentum") {
+  const std::string off = "arrow:paper:warmup=none:base=sgd:blocks=all:alpha=1:beta=0:arrow-lr=0.1";
+  const std::string ring = off + ":ring=bf16", heavy = ":momentum=0.9", vector = ":momentum=0.9:momentum-form=gradient";
+  const std::vector<Piece> pieces = {{.start = draw(100, 33)}, {.start = draw(101, 31), .name = "w", .block = -1}};
   for (const Device d : kBoth) {
-    Rig sgd(d, "sgd:momentum=0", {{.start = Values(33, 0.5)}}, 0.1);
-    Rig arrow(d, "arrow:paper:warmup=none:base=sgd:blocks=all:alpha=1:beta=0:arrow-lr=0.1",
-              {{.start = Values(33, 0.5)}}, 0.1);
-    Rig heavy(d, "sgd:momentum=0.9", {{.start = Values(33, 0.5)}}, 0.1);
-    Rig m1(d, "arrow:paper:warmup=none:base=sgd:blocks=all:alpha=1:beta=0:arrow-lr=0.1:momentum=0.9",
-           {{.start = Values(33, 0.5)}}, 0.1);
-    Rig m2(
-        d,
-        "arrow:paper:warmup=none:base=sgd:blocks=all:alpha=1:beta=0:arrow-lr=0.1:momentum=0.9:momentum-form=gradient",
-        {{.start = Values(33, 0.5)}}, 0.1);
-    for (int i = 0; i < 12; ++i)
-      for (Rig* r : {&sgd, &arrow, &heavy, &m1, &m2}) r->step(draw(i, 33));
-    CHECK(arrow.weights() == sgd.weights());
-    CHECK(m1.weights() == heavy.weights());
-    CHECK(m2.weights() == heavy.weights());
+    const auto path = [&](const std::string& method) {
+      Rig rig(d, method, pieces, 0.1, 0.05, /*max_norm=*/7.5);
+      int clipped = 0;
+      for (int i = 0; i < 12; ++i) {
+        rig.step(std::vector<Values>{draw(i, 33), draw(i, 31, 1)});
+        clipped += rig.record.clip_scale < 1.0;
+      }
+      CHECK(clipped > 2);
+      CHECK(clipped < 12);
+      return rig.weights();
+    };
+    const Values plain = path("sgd:momentum=0:decoupled"), with_momentum = path("sgd:momentum=0.9:decoupled");
+    CHECK(plain != with_momentum);
+    for (const std::string& method : {off, ring}) {
+      CAPTURE(method);
+      CHECK(path(method) == plain);
+      CHECK(path(method + heavy) == with_momentum);
+      CHECK(path(method + vector) == with_momentum);
+    }
   }
 }
 
@@ -152,9 +114,9 @@ TEST_CASE("arrow: a gradient that is not finite changes nothing but the counters
       }
       CHECK(hit.record.skipped == 4);
       CHECK(hit.arrow().skipped == 4);
-      CHECK(hit.weights(0) == clean.weights(0));
-      CHECK(hit.weights(1) == clean.weights(1));
-      CHECK(hit.arrow().filled == clean.arrow().filled);
+      hit.record.skipped = 0, hit.record.step = clean.record.step;
+      hit.change_arrow([](ArrowState& s) { s.skipped = 0; });
+      CHECK(hit.bits() == clean.bits());  // weights, window, Gram matrix, moments and coefficients
     }
 }
 
@@ -170,6 +132,19 @@ TEST_CASE("arrow: a zero gradient enters no window and moves nothing but the dec
   }
 }
 
+TEST_CASE("arrow: a zero gradient leaves momentum as it is, and the steps after it go on from there") {
+  for (const Device d : kBoth)
+    for (const char* form : {"steps", "gradient"}) {
+      CAPTURE(form);
+      const std::string method = literal(std::string("alpha=0.5:beta=2:window=3:momentum=0.9:momentum-form=") + form);
+      Rig with(d, method, {{.start = Values(6, 0.0)}}, 1.0), without(d, method, {{.start = Values(6, 0.0)}}, 1.0);
+      for (int i = 0; i < 6; ++i) {
+        if (i == 3 || i == 0) CHECK(with.direction(Values(6, 0.0)) == Values(6, 0.0));
+        CHECK(with.direction(draw(i, 6)) == without.direction(draw(i, 6)));
+      }
+    }
+}
+
 TEST_CASE("arrow: clip factors decided after the observation scale the columns they belong to") {
   for (const Device d : kBoth) {
     Rig rig(d, literal("alpha=0.5:beta=1:window=4"), {{.start = Values(5, 0.0)}}, 1.0, 0.0, /*max_norm=*/1.5);
@@ -179,72 +154,181 @@ TEST_CASE("arrow: clip factors decided after the observation scale the columns t
       const Values u = rig.taken(g);
       const double norm = std::sqrt(dot(g, g)), s = norm > 1.5 ? 1.5 / norm : 1.0;
       for (double& x : g) x *= s;
-      window.push_back(g);
-      if (window.size() > 4) window.erase(window.begin());
+      push(window, g, 4);
       check_close(u, dense(window, g, 0.5, 1.0, 4.0), d, 16.0);
     }
   }
 }
 
-TEST_CASE("arrow: warm-up is the base optimizer's step, then ARROW takes over") {
+TEST_CASE("arrow: warm-up is the base optimizer bit for bit for W steps, and starts again when the window is cleared") {
+  const std::vector<Piece> pieces = {{.start = draw(100, 37)}, {.start = draw(101, 5), .name = "w", .block = -1}};
+  const auto gradients = [](int i) { return std::vector<Values>{draw(i, 37), draw(i, 5, 1)}; };
+  for (const Device d : kBoth)
+    for (const auto& [form, base] : std::vector<std::pair<std::string, std::string>>{
+             {"arrow:window=4", "adamw"},
+             {"arrow:window=4:ring=bf16", "adamw"},
+             {"arrow:paper:window=4", "adamw"},
+             {"arrow:paper:base=sgd:window=4:momentum=0.5", "sgd:momentum=0:decoupled"}}) {
+      const std::string& method = form;
+      CAPTURE(method);
+      Rig adamw(d, base, pieces, 0.01, 0.05, 7.5), arrow(d, method, pieces, 0.01, 0.05, 7.5);
+      for (int i = 0; i < 4; ++i) adamw.step(gradients(i)), arrow.step(gradients(i));
+      CHECK(arrow.weights(0) == adamw.weights(0));
+      CHECK(arrow.arrow().use_base == 1);
+      for (int i = 4; i < 6; ++i) adamw.step(gradients(i)), arrow.step(gradients(i));
+      CHECK(arrow.arrow().use_base == 0);
+      CHECK(arrow.weights(0) != adamw.weights(0));
+      CHECK(arrow.weights(1) == adamw.weights(1));  // everything else is the base's all along
+
+      // A new task: from the same weights and moments both take the same steps again, W of them.
+      StepContext ctx = arrow.context(), other = adamw.context();
+      arrow.optimizer->task_boundary(ctx, true), adamw.optimizer->task_boundary(other, true);
+      arrow.list[0]->master.copy_from(adamw.list[0]->master);
+      for (int i = 6; i < 10; ++i) {
+        adamw.step(gradients(i)), arrow.step(gradients(i));
+        CHECK(arrow.arrow().use_base == 1);
+        CHECK(arrow.arrow().filled == i - 5);
+      }
+      CHECK(arrow.weights(0) == adamw.weights(0));
+      arrow.step(gradients(10));
+      CHECK(arrow.arrow().use_base == 0);
+    }
+}
+
+TEST_CASE("arrow: a zero gradient during warm-up leaves the base optimizer its own step") {
   for (const Device d : kBoth) {
-    const std::vector<Piece> pieces = {{.start = Values(9, 0.3)}};
-    // A decay that fp32 holds: segments of the arena store theirs as fp32.
-    Rig adamw(d, "adamw", pieces, 0.01, 0.125), arrow(d, "arrow:window=4", pieces, 0.01, 0.125);
-    for (int i = 0; i < 4; ++i) adamw.step(draw(i, 9)), arrow.step(draw(i, 9));
-    check_close(arrow.weights(), adamw.weights(), d, 1.0, 1e-15);
-    CHECK(arrow.arrow().use_base == 1);
-    const Values base = adamw.taken(draw(4, 9)), u = arrow.taken(draw(4, 9));
-    CHECK(arrow.arrow().use_base == 0);
-    CHECK(base != u);
+    Rig adamw(d, "adamw", {{.start = draw(100, 9)}}, 0.01, 0.05),
+        arrow(d, "arrow", {{.start = draw(100, 9)}}, 0.01, 0.05);
+    for (const Values& g : {draw(0, 9), Values(9, 0.0), draw(1, 9)}) adamw.step(g), arrow.step(g);
+    CHECK(arrow.weights() == adamw.weights());
+    CHECK(arrow.arrow().filled == 2);
   }
 }
 
 TEST_CASE("arrow: grafting takes the other step's length and keeps the direction") {
   for (const Device d : kBoth) {
     const std::vector<Piece> pieces = {{.start = Values(9, 0.0)}};
-    Rig adamw(d, "adamw", pieces, 1.0), plain(d, literal("kappa=5:damping=dimensionless:window=3"), pieces, 1.0);
+    const std::string form = "damping=dimensionless:kappa=5:window=3";
+    Rig adamw(d, "adamw", pieces, 1.0), plain(d, literal(form), pieces, 1.0);
     Rig grafted(d, "arrow:warmup=none:window=3:kappa=5", pieces, 1.0),
-        sgd(d, literal("kappa=5:damping=dimensionless:window=3:graft=sgd"), pieces, 1.0);
+        sgd(d, literal(form + ":graft=sgd"), pieces, 1.0);
+    const double rounding = d == kReference ? 1e-12 : sum_error(9, 1.0);  // of a length of nine terms, per its size
     for (int i = 0; i < 6; ++i) {
-      const Values g = draw(i, 9), a = adamw.taken(g), u = plain.taken(g), v = grafted.taken(g), s = sgd.taken(g);
-      CHECK(std::sqrt(dot(v, v)) == doctest::Approx(std::sqrt(dot(a, a))).epsilon(1e-5));
-      CHECK(std::sqrt(dot(s, s)) == doctest::Approx(std::sqrt(dot(g, g))).epsilon(1e-5));
-      CHECK(dot(u, v) / std::sqrt(dot(u, u) * dot(v, v)) == doctest::Approx(1.0).epsilon(1e-6));
+      const Values g = draw(i, 9), a = adamw.direction(g), u = plain.direction(g);
+      for (const auto& [step, other] : {std::pair{grafted.direction(g), a}, {sgd.direction(g), g}}) {
+        CHECK(length(step) == doctest::Approx(length(other)).epsilon(rounding));
+        check_close(scaled(step, length(u) / length(step)), u, d, 4.0 * length(u), 1e-12);
+      }
     }
+    CHECK(length(sgd.direction(Values(9, 0.0))) == 0.0);  // 0 stays 0
   }
+}
+
+TEST_CASE("norm-control: AdamW's direction with the length of ARROW's ungrafted step, after the same warm-up") {
+  for (const Device d : kBoth)
+    for (const bool adam : {true, false}) {
+      const std::vector<Piece> pieces = {{.start = Values(9, 0.0)},
+                                         {.start = Values(4, 0.0), .name = "w", .block = -1}};
+      const std::string base = adam ? "base=adamw" : "base=sgd";
+      const std::string options = ":window=3:kappa=5:arrow-lr=1:graft=none:" + base;
+      Rig control(d, "norm-control" + options, pieces, 1.0), arrow(d, "arrow" + options, pieces, 1.0);
+      Rig other(d, adam ? "adamw" : "sgd:momentum=0", pieces, 1.0);
+      const double rounding = d == kReference ? 1e-12 : sum_error(9, 1.0);
+      for (int i = 0; i < 7; ++i) {
+        const std::vector<Values> g = {draw(i, 9), draw(i, 4, 1)};
+        const Values u = arrow.direction(g), b = other.direction(g), c = control.direction(g);
+        if (i < 3) CHECK(c == b);
+        if (i >= 3) {
+          CHECK(length(c) == doctest::Approx(length(u)).epsilon(rounding));
+          check_close(scaled(c, length(b) / length(c)), b, d, 4.0 * length(b), 1e-12);
+          CHECK(std::abs(length(u) / length(b) - 1.0) > 0.01);  // so the two lengths are told apart
+        }
+        CHECK(control.weights(1) == other.weights(1));
+      }
+    }
 }
 
 TEST_CASE("arrow: at a task boundary the window is cleared, kept, or cleared without a new warm-up") {
-  for (const Device d : kBoth) {
-    const auto after = [&](const std::string& options) {
-      Rig rig(
-          d,
-          "arrow:paper:base=sgd:arrow-lr=1:blocks=all:alpha=0.5:beta=1:window=3:warmup=base:warmup-steps=2:" + options,
-          {{.start = {0, 0}}}, 0.5);
-      for (int i = 0; i < 4; ++i) rig.step(Values{1, 0.5});
-      StepContext ctx = rig.context();
-      rig.optimizer->task_boundary(ctx, true);
-      return rig.taken({3, 4});
-    };
-    const double f = 1.0 / (0.5 + 25.0 / 3);  // -g / (alpha + beta/W |g|^2): a window with nothing else in it
-    check_close(after("boundary=clear"), {1.5, 2.0}, d, 4.0);  // warm-up again: the base's rate 0.5
-    check_close(after("boundary=clear-keep-warm"), {3 * f, 4 * f}, d, 4.0);
-    const Values kept = after("boundary=keep"), wanted = dense({{1, 0.5}, {1, 0.5}, {3, 4}}, {3, 4}, 0.5, 1.0, 3.0);
-    check_close(kept, wanted, d, 16.0);
-  }
+  const std::string common = "arrow:paper:base=sgd:arrow-lr=1:blocks=all:alpha=0.5:beta=1:window=3:";
+  for (const Device d : kBoth)
+    for (const bool keep_state : {true, false}) {  // of the optimizer; the window has a policy of its own
+      const auto after = [&](const std::string& options) {
+        Rig rig(d, common + options, {{.start = {0, 0}}}, 0.5);
+        for (int i = 0; i < 4; ++i) rig.step(Values{1, 0.5});
+        StepContext ctx = rig.context();
+        rig.optimizer->task_boundary(ctx, keep_state);
+        return rig.direction({3, 4});
+      };
+      const double f = 1.0 / (0.5 + 25.0 / 3);  // g / (alpha + beta/W |g|^2): a window with nothing else in it
+      check_close(after("warmup-steps=2:boundary=clear"), {1.5, 2.0}, d, 4.0);  // warm-up again: the base's rate 0.5
+      check_close(after("boundary=clear:warmup=none:divisor=filled"), {3 / 25.5, 4 / 25.5}, d, 4.0);
+      check_close(after("warmup-steps=2:boundary=clear:warmup=beta-ramp"), {6.0, 8.0}, d, 8.0);
+      check_close(after("warmup-steps=2:boundary=clear-keep-warm"), {3 * f, 4 * f}, d, 4.0);
+      check_close(after("warmup-steps=2:boundary=clear-keep-warm:warmup=beta-ramp"), {3 * f, 4 * f}, d, 4.0);
+      const Values wanted = dense({{1, 0.5}, {1, 0.5}, {3, 4}}, {3, 4}, 0.5, 1.0, 3.0);
+      check_close(after("warmup-steps=2:boundary=keep"), wanted, d, 16.0);
+    }
 }
 
-TEST_CASE("arrow: beta-ramp and alpha-decay move the damping over the warm-up steps") {
-  Rig ramp(kReference, "arrow:paper:base=sgd:blocks=all:window=3:beta=6:warmup=beta-ramp:warmup-steps=3",
-           {{.start = {0, 0}}}, 1.0);
-  Rig decay(kReference,
-            "arrow:paper:base=sgd:blocks=all:window=3:alpha=4:alpha-final=1:warmup=alpha-decay:warmup-steps=3",
-            {{.start = {0, 0}}}, 1.0);
-  for (int t = 0; t < 5; ++t) {
-    ramp.step(draw(t, 2)), decay.step(draw(t, 2));
-    CHECK(ramp.arrow().beta == doctest::Approx(6.0 * std::min(1.0, t / 3.0)));
-    CHECK(decay.arrow().alpha == doctest::Approx(4.0 - 3.0 * std::min(1.0, t / 3.0)));
-    CHECK(ramp.arrow().use_base == 0);
+TEST_CASE("arrow: momentum that survives or does not survive a boundary is preconditioned by the windows of its task") {
+  for (const Device d : kBoth)
+    for (const std::string boundary : {"clear", "keep"})
+      for (const bool keep_state : {true, false}) {
+        Rig rig(d, literal("alpha=0.5:beta=2:window=3:momentum=0.9:momentum-form=gradient:boundary=" + boundary),
+                {{.start = Values(6, 0.0)}}, 1.0);
+        std::vector<Values> window;
+        Values momentum(6, 0.0);
+        for (int i = 0; i < 10; ++i) {
+          if (i == 5) {
+            StepContext ctx = rig.context();
+            rig.optimizer->task_boundary(ctx, keep_state);
+            if (boundary == "clear") window.clear();
+            if (!keep_state) momentum.assign(6, 0.0);
+          }
+          const Values g = draw(i, 6), u = rig.direction(g);
+          for (std::size_t k = 0; k < 6; ++k) momentum[k] = 0.9 * momentum[k] + g[k];
+          push(window, g, 3);
+          check_close(u, dense(window, momentum, 0.5, 2.0, 3.0), d, 64.0, 1e-9);
+        }
+      }
+}
+
+TEST_CASE("arrow: beta-ramp raises beta over the warm-up steps, and alpha follows its schedule") {
+  const auto path = [](const std::string& options, double ArrowState::*what) {
+    Rig rig(kReference, "arrow:paper:base=sgd:blocks=all:window=3:" + options, {{.start = {0, 0}}}, 1.0);
+    Values values;
+    for (int t = 0; t < 5; ++t) {
+      rig.step(draw(t, 2));
+      values.push_back(rig.arrow().*what);
+      CHECK(rig.arrow().use_base == (options.find("warmup=base") != std::string::npos && t < 3));
+    }
+    return values;
+  };
+  const auto close = [](const Values& got, const Values& wanted) { check_close(got, wanted, kReference, 1.0, 1e-14); };
+  close(path("beta=6:warmup=beta-ramp:warmup-steps=3", &ArrowState::beta), {0, 2, 4, 6, 6});
+  close(path("alpha=4:alpha-final=1:warmup=alpha-decay:warmup-steps=3", &ArrowState::alpha), {4, 3, 2, 1, 1});
+  close(path("alpha=4:warmup=none:alpha-schedule=linear:alpha-steps=4:alpha-final=2", &ArrowState::alpha),
+        {4, 3.5, 3, 2.5, 2});
+  close(path("alpha=4:warmup=base:alpha-schedule=exponential:alpha-steps=2", &ArrowState::alpha), {4, 2, 1, 1, 1});
+  close(path("alpha=4:warmup=base", &ArrowState::alpha), {4, 4, 4, 4, 4});
+  // Dimensionless: beta is kappa / tr C, and the ramp acts on it; alpha multiplies the identity.
+  close(path("damping=dimensionless:alpha=4:warmup=none:alpha-schedule=linear:alpha-steps=2", &ArrowState::alpha),
+        {4, 2.5, 1, 1, 1});
+}
+
+TEST_CASE("arrow: relative damping has a floor, and takes no part in the ramp of beta") {
+  for (const Device d : kBoth) {
+    const std::string relative = "arrow:paper:base=sgd:blocks=all:arrow-lr=1:damping=relative:";
+    // Ramp: the first step has beta 0 and is g / alpha, with alpha = rho tr(K) / (D n) of the full beta.
+    Rig ramp(d, relative + "rho=0.5:window=2:warmup=beta-ramp", {{.start = {0, 0}}}, 1.0);
+    check_close(ramp.direction({3, 4}), {3 / 6.25, 4 / 6.25}, d, 4.0);
+    // 1e-12 of the largest diagonal entry that the window ever held, until it is cleared.
+    Rig floor(d, relative + "rho=1e-12:window=1:warmup=none", {{.start = {0, 0}}}, 1.0);
+    floor.step(Values{1000, 0}), floor.step(Values{1e-6, 0});
+    CHECK(floor.arrow().alpha == doctest::Approx(1e-6).epsilon(1e-12));
+    StepContext ctx = floor.context();
+    floor.optimizer->task_boundary(ctx, true);
+    floor.step(Values{1e-15, 0});
+    CHECK(floor.arrow().alpha == 1e-30);
   }
 }

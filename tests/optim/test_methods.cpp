@@ -1,15 +1,8 @@
-// tests/optim/test_methods.cpp - what every registered method owes (methods.md 0.5), and how methods are written.
+// tests/optim/test_methods.cpp - what every registered method owes (methods.md 0.5).
 #include <cmath>
 #include <limits>
 
-#include "engine/rng.h"
-#include "layers/vit.h"
-#include "optim/arrow_options.h"
-#include "optim/ema.h"
-#include "optim/options_reader.h"
-#include "optim/schedule.h"
-#include "optim/segments.h"
-#include "tests/optim/rig.h"
+#include "tests/optim/dense.h"
 
 using namespace eg;
 using namespace eg::test;
@@ -47,27 +40,13 @@ std::vector<Values> gradients(int step) {
 std::vector<std::string> variants() {
   std::vector<std::string> all;
   for (const MethodInfo& m : method_list()) all.push_back(m.name);
-  for (const char* more : {"arrow:window=2:ring=bf16", "arrow:window=3:momentum=0.9:momentum-form=gradient",
-                           "arrow:grouping=tensor:window=3", "arrow:grouping=global:window=3:mlp:biases",
-                           "arrow:paper:window=3", "sgd:nesterov"})
+  for (const char* more :
+       {"arrow:window=2:ring=bf16", "arrow:window=3:momentum=0.9:momentum-form=gradient",
+        "arrow:grouping=tensor:window=3", "arrow:grouping=global:window=3:mlp:biases", "arrow:paper:window=3",
+        "sgd:nesterov", "arrow:base=sgd:window=3:momentum=0.5:boundary=clear-keep-warm:warmup=beta-ramp",
+        "arrow:paper:window=3:boundary=keep:alpha-schedule=exponential:alpha-final=0.1"})
     all.push_back(more);
   return all;
-}
-
-std::string usage_error(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) {
-    CHECK(e.kind == Kind::usage);
-    return e.what();
-  }
-  FAIL("no error");
-  return {};
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  CAPTURE(text);
-  return text.find(part) != std::string::npos;
 }
 
 }  // namespace
@@ -132,6 +111,7 @@ TEST_CASE("methods: a gradient that is not finite changes nothing but the counte
 TEST_CASE("methods: clearing the state at a boundary makes the next steps those of a new optimizer") {
   for (const Device d : kBoth)
     for (const std::string& method : variants()) {
+      if (method.find("boundary=") != std::string::npos) continue;  // the window has its own policy, which keeps it
       CAPTURE(method);
       Rig old(d, method, small_model());
       for (int i = 0; i < 6; ++i) old.step(gradients(i));
@@ -151,7 +131,9 @@ TEST_CASE("methods: every one explains itself") {
     CAPTURE(m.name);
     CHECK(m.summary.size() > 20);
     CHECK(m.paper.size() > 10);
+    CHECK(m.options.find('=') != std::string::npos);
     CHECK(m.default_lr > 0.0);
+    CHECK(m.default_weight_decay >= 0.0);
     Rig rig(kCpu, m.name, small_model());
     CHECK(contains(rig.optimizer->describe(), "lr"));
     CHECK(rig.optimizer->name() == m.name);
@@ -161,121 +143,19 @@ TEST_CASE("methods: every one explains itself") {
   }
 }
 
-TEST_CASE("method text: options stand after colons or commas, and mistakes are named") {
-  const MethodSpec a = parse_method("arrow:blocks=last-4:window=8"), b = parse_method("arrow:blocks=last:4,window=8");
-  CHECK(a.name == "arrow");
-  CHECK(a.options == b.options);
-  CHECK(parse_method("arrow:blocks=0,3").options.at("blocks") == "0+3");
-  CHECK(parse_method("sgd:nesterov").options.at("nesterov").empty());
-  CHECK(contains(usage_error([] { parse_method("adamv"); }), "known: adamw"));
-  CHECK(contains(usage_error([] { parse_method("adamw:"); }), "name:key=value"));
-  CHECK(contains(usage_error([] { parse_method("adamw:=3"); }), "=3"));
-  CHECK(contains(usage_error([] { parse_method("lr=3"); }), "name first"));
-  CHECK(contains(usage_error([] { parse_method("adamw:eps=1:eps=2"); }), "twice"));
-  for (const auto& [text, word] :
-       std::vector<std::pair<std::string, std::string>>{{"adamw:windwo=3", "it has beta1"},
-                                                        {"adamw:beta1=1.5", "from 0 to"},
-                                                        {"adamw:eps=nan", "eps=nan"},
-                                                        {"adamw:eps=", "eps="},
-                                                        {"arrow:window=0", "from 1 to 64"},
-                                                        {"arrow:window=8.5", "whole number"},
-                                                        {"arrow:grouping=blocks", "tensor, module, block, global"},
-                                                        {"arrow:paper=maybe", "true or false"},
-                                                        {"arrow:blocks=last-0", "last-N"},
-                                                        {"arrow:blocks=7", "2 blocks"},
-                                                        {"arrow:tensors=qx", "q, k, v and o"},
-                                                        {"arrow:graft=adamw:base=sgd", "base=adamw"}})
-    CHECK(contains(usage_error([&] { Rig(kCpu, text, small_model()); }), word));
-}
-
-TEST_CASE("arrow: takes q, k, v and output of the last blocks of a real model, and says so") {
-  VitConfig c = vit_config("vit-ti", 32, 4, 32, 6, 2);
-  c.classes = 10;
-  Vit vit = make_vit(c);
-  std::vector<Param*> params = parameters(vit);
-  ParamArena arena;
-  arena.build(params, kCpu, DType::f32);
-  const auto names = [&](const std::string& method) {
-    const auto optimizer = make_optimizer(parse_method(method), {params, &arena, c.depth}, -1.0, -1.0);
-    std::vector<std::string> rings;
-    optimizer->visit_state([&](const std::string& name, Tensor& t) {
-      const auto at = name.find(".ring.");
-      if (at == std::string::npos) return;
-      rings.push_back(name.substr(at + 6));
-      CHECK(t.dim(1) % (32 * 32) == 0);
-    });
-    return rings;
-  };
-  CHECK(names("arrow").size() == 16);  // 4 blocks, 4 matrices
-  CHECK(names("arrow:tensors=v:blocks=5") == std::vector<std::string>{"blocks.5.attn.qkv.v.weight"});
-  CHECK(names("arrow:tensors=qo:blocks=0+2") ==
-        std::vector<std::string>{"blocks.0.attn.qkv.q.weight", "blocks.0.attn.proj.weight",
-                                 "blocks.2.attn.qkv.q.weight", "blocks.2.attn.proj.weight"});
-  CHECK(names("arrow:mlp:blocks=first-1").size() == 6);
-  CHECK(parse_blocks("all", 3) == std::vector<int>{0, 1, 2});
-  CHECK(parse_blocks("last-4", 3) == std::vector<int>{0, 1, 2});
-  CHECK(parse_blocks("4+1-2", 6) == std::vector<int>{1, 2, 4});
-  const auto optimizer = make_optimizer(parse_method("arrow"), {params, &arena, c.depth}, -1.0, -1.0);
-  CHECK(contains(optimizer->describe(), "qkvo of blocks 2,3,4,5 (16 tensors, 16384 parameters, 4 windows)"));
-}
-
-TEST_CASE("segments: neighbours with the same decay join, frozen parameters are in none") {
-  Rig rig(kCpu, "sgd",
-          {{.start = Values(5, 0.0), .name = "a"},
-           {.start = Values(17, 0.0), .name = "b"},
-           {.start = Values(3, 0.0), .name = "c", .decays = false},
-           {.start = Values(4, 0.0), .name = "d", .frozen = true},
-           {.start = Values(6, 0.0), .name = "e"}});
-  const std::vector<Segment> s = segments_of({rig.list, &rig.arena, 1}, 0.5);
-  std::vector<int> covered(std::size_t(rig.arena.size), -1);
-  for (std::size_t i = 0; i < s.size(); ++i)
-    for (std::int64_t k = s[i].begin; k < s[i].end; ++k) {
-      CHECK(covered[std::size_t(k)] == -1);
-      covered[std::size_t(k)] = int(i);
+TEST_CASE("methods: the working copy is the rounded weight after every step, a skipped one too") {
+  for (const std::string& method : variants()) {
+    CAPTURE(method);
+    Rig rig(kCpu, method, small_model(), -1.0, -1.0, 1.0, DType::bf16);
+    for (int i = 0; i < 10; ++i) {
+      auto g = gradients(i);
+      if (i == 3) g[0][0] = std::numeric_limits<double>::infinity();
+      rig.step(g);
+      for (const Param* p : rig.list) {
+        Values expected = p->master.to_host();
+        for (double& x : expected) x = double(bf16(x));
+        CHECK(p->value.to_host() == expected);
+      }
     }
-  CHECK(s.size() == 3);
-  for (const Param* p : rig.list)
-    for (std::int64_t k = p->offset; k < p->offset + p->size(); ++k) {
-      CHECK((covered[std::size_t(k)] >= 0) == !p->frozen);
-      if (!p->frozen) CHECK(s[std::size_t(covered[std::size_t(k)])].weight_decay == (p->decays ? 0.5f : 0.0f));
-    }
-}
-
-TEST_CASE("schedules: exact factors") {
-  CHECK(schedule_factor(Schedule::constant, 7, 10) == 1.0);
-  CHECK(schedule_factor(Schedule::linear, 0, 10) == 1.0);
-  CHECK(schedule_factor(Schedule::linear, 5, 10) == 0.5);
-  CHECK(schedule_factor(Schedule::cosine, 0, 10) == 1.0);
-  CHECK(schedule_factor(Schedule::cosine, 5, 10) == doctest::Approx(0.5).epsilon(1e-15));
-  CHECK(schedule_factor(Schedule::cosine, 10, 10) == doctest::Approx(0.0));
-  CHECK(schedule_factor(Schedule::cosine, 99, 10) == doctest::Approx(0.0));
-  for (const Schedule s : {Schedule::constant, Schedule::linear, Schedule::cosine}) {
-    CHECK(schedule_factor(s, 0, 10, 4) == 0.25);
-    CHECK(schedule_factor(s, 3, 10, 4) == 1.0);
-    CHECK(schedule_factor(s, 4, 10, 4) == 1.0);
   }
-  CHECK(schedule_factor(Schedule::linear, 7, 10, 4) == 0.5);
-  CHECK(contains(usage_error([] { parse_schedule("cosin"); }), "constant, linear or cosine"));
-}
-
-TEST_CASE("ema: follows the weights, and lends itself without leaving a trace") {
-  for (const Device d : kBoth) {
-    Rig rig(d, "sgd:momentum=0", {{.start = {1.0}}}, 1.0);
-    Ema ema(rig.arena, 0.75);
-    rig.step(Values{1.0});
-    ema.update(rig.context());
-    CHECK(ema.average().to_host()[0] == 0.75);
-    rig.step(Values{std::numeric_limits<double>::quiet_NaN()});
-    ema.update(rig.context());  // the step was skipped, and so is its average
-    CHECK(ema.average().to_host()[0] == 0.75);
-    {
-      const auto applied = ema.apply();
-      CHECK(rig.weights()[0] == 0.75);
-    }
-    CHECK(rig.weights()[0] == 0.0);
-    ema.rebase();
-    CHECK(ema.average().to_host()[0] == 0.0);
-  }
-  Rig rig(kCpu, "sgd", {{.start = {1.0}}});
-  CHECK(contains(usage_error([&] { Ema(rig.arena, 1.0); }), "between 0 and 1"));
 }

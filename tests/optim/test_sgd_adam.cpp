@@ -99,6 +99,22 @@ TEST_CASE("adam: a replaced unit counts its own steps, so that its first update 
   }
 }
 
+TEST_CASE(
+    "adam: after its state was cleared at a late step, the first update has the size of the learning rate again") {
+  for (const Device d : kBoth)
+    for (const char* method : {"adamw", "adam", "arrow", "norm-control"}) {
+      CAPTURE(method);
+      Rig rig(d, method, {{.start = {1.0}}, {.start = {1.0}, .name = "w", .block = -1}}, 0.01, 0.0);
+      for (int i = 0; i < 3; ++i) rig.step(std::vector<Values>{{0.5}, {0.5}});
+      for (StepSlot& slot : rig.record.slot) slot.t = 1'000'000;
+      StepContext ctx = rig.context();
+      rig.optimizer->task_boundary(ctx, false);
+      const Values before = rig.weights(1), taken = rig.taken(std::vector<Values>{{2.0}, {2.0}});
+      check_close(taken, {0.01}, d, 1.0, 1e-8);  // 0.0316 with the old count
+      check_close({before[0] - rig.weights(1)[0]}, {0.01}, d, 1.0, 1e-8);
+    }
+}
+
 TEST_CASE("weight decay: only parameters that ask for it are decayed") {
   for (const Device d : kBoth)
     for (const char* method : {"adamw", "sgd:decoupled:momentum=0"}) {

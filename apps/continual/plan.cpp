@@ -1,0 +1,145 @@
+// apps/continual/plan.cpp - see plan.h.
+#include "apps/continual/plan.h"
+
+#include <set>
+
+namespace eg {
+namespace {
+
+bool arrives(Protocol p) { return p == Protocol::class_incremental; }
+
+template <class T>
+void check_distinct(const char* flag, const std::vector<T>& values) {
+  std::set<T> seen;
+  for (const T& v : values)
+    check(seen.insert(v).second, Kind::usage,
+          [&] { return cat(flag, " names ", v, " twice; both runs would be the same, bit for bit"); });
+}
+
+Tensor tensor_of(const std::vector<std::uint8_t>& mask, Device device) {
+  return mask.empty() ? Tensor{} : Tensor::from(mask, {std::int64_t(mask.size())}, device);
+}
+
+}  // namespace
+
+Plan::Plan(const ContinualOptions& given)
+    : o_(given),
+      machine_(resolve_machine(o_.machine)),
+      methods_(split_list(o_.methods)),
+      seeds_(parse_seeds(o_.seeds)),
+      data_(open_data(o_.data)) {
+  check(!methods_.empty(), Kind::usage,
+        [] { return std::string("--methods is empty; write for example --methods adamw,arrow"); });
+  check_distinct("--methods", methods_);
+  check_distinct("--seeds", seeds_);
+  for (const std::string& method : methods_)
+    for (const std::uint64_t seed : seeds_) pairs_.push_back({method, seed});
+  resolve_model(o_.model);
+  resolve_head();
+  resolve_draw();
+  check_test_limit();
+  const auto first = stream(seeds_[0]);
+  for (const std::string& method : methods_) settings_.push_back(method_settings(trainer({method, seeds_[0]}, *first)));
+}
+
+void Plan::resolve_head() {
+  std::set<Protocol> protocols{parse_protocol(o_.protocol)};
+  if (!o_.then.empty()) protocols.insert(parse_protocol(o_.then));
+  const bool incremental = protocols.contains(Protocol::class_incremental);
+  if (o_.head == "auto") o_.head = arrives(parse_protocol(o_.protocol)) ? "growing" : "fresh";
+  check(o_.head != "growing" || incremental, Kind::usage, [&] {
+    return cat("--head growing is for --protocol class-incremental, where classes arrive, not ", o_.protocol,
+               "; use masked, keep or fresh");
+  });
+  check(o_.head != "masked" || incremental || protocols.contains(Protocol::class_subset), Kind::usage, [&] {
+    return cat("--head masked needs tasks with different classes (class-subset or class-incremental), not ",
+               o_.protocol, "; use keep or fresh");
+  });
+  check(o_.head != "multi" || !incremental, Kind::usage, [] {
+    return std::string(
+        "--head multi gives every task its own head, but class-incremental asks for all classes so far; use growing "
+        "or masked");
+  });
+}
+
+void Plan::check_test_limit() const {
+  const std::int64_t limit = o_.training.test_limit, classes = std::int64_t(o_.tasks) * o_.classes_per_task;
+  const bool incremental = o_.protocol == "class-incremental" || o_.then == "class-incremental";
+  check(!incremental || limit == 0 || limit >= classes, Kind::usage, [&] {
+    return cat("--test-limit ", limit, " is spread over all classes so far, ", classes,
+               " in the last task, and leaves some without a test image; use 0 (no limit) or at least ", classes);
+  });
+}
+
+void Plan::resolve_draw() {
+  if (o_.draw != "auto") return;
+  const bool enough = std::int64_t(o_.tasks) * o_.classes_per_task <= data_->classes();
+  const bool subsets = o_.protocol == "class-subset" || o_.then == "class-subset";
+  o_.draw = enough || !subsets ? "disjoint" : "deck";  // only subsets can let classes come back
+}
+
+std::shared_ptr<const TaskStream> Plan::stream(std::uint64_t seed) const {
+  StreamConfig c;
+  c.protocol = parse_protocol(o_.protocol);
+  c.tasks = o_.tasks;
+  c.classes_per_task = o_.classes_per_task;
+  c.sampling = parse_class_sampling(o_.draw);
+  c.seed = seed;
+  c.train_limit = o_.training.train_limit, c.test_limit = o_.training.test_limit;
+  c.global_labels = o_.head == "masked";
+  c.accumulate = o_.train_on == "seen";
+  c.label_noise = o_.label_noise;
+  c.permutation = o_.shuffle == "within-patch" ? "in-patch" : o_.shuffle == "patch-order" ? "patches" : "pixels";
+  c.patch = o_.model.patch;
+  c.domain = o_.domain;
+  auto first = make_stream(data_, c);
+  if (o_.then.empty()) return first;
+  c.protocol = parse_protocol(o_.then);
+  return concatenate({first, make_stream(data_, c)});
+}
+
+Tensor Plan::test_mask(const Task& task) const { return tensor_of(task.class_mask, machine_.device); }
+
+Tensor Plan::training_mask(const Task& task) const {
+  if (o_.head != "masked" || o_.train_on == "seen") return test_mask(task);
+  std::vector<std::uint8_t> mask(static_cast<std::size_t>(task.head_classes), 0);
+  for (const std::int32_t label : task.head_labels) mask[std::size_t(label)] = 1;
+  return tensor_of(mask, machine_.device);
+}
+
+TrainerConfig Plan::trainer(const Pair& pair, const TaskStream& stream) const {
+  TrainerConfig c;
+  const TrainingOptions& t = o_.training;
+  c.vit = vit_of(o_.model, stream.head_classes(), machine_.activation);
+  c.device = machine_.device;
+  c.method = parse_method(pair.method);
+  c.lr = t.lr, c.weight_decay = t.weight_decay, c.clip_norm = t.clip_norm;
+  c.smoothing = t.smoothing, c.ema = t.ema, c.accumulate = t.accumulate;
+  c.seed = pair.seed;
+  return c;
+}
+
+LoaderConfig Plan::loader(const Task& task, std::uint64_t seed, bool training) const {
+  LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, task.head_classes, training);
+  c.seed = seed;
+  c.task = std::uint32_t(task.index);
+  c.epochs = training ? o_.training.epochs : 1;
+  return c;
+}
+
+Config Plan::config() const {
+  Config c;
+  std::string seeds;
+  for (const std::uint64_t seed : seeds_) seeds += cat(seeds.empty() ? "" : ",", seed);
+  c.set("stream", o_.data.stream), c.set("data", o_.data.data), c.set("protocol", o_.protocol);
+  c.set("tasks", o_.tasks), c.set("classes-per-task", o_.classes_per_task), c.set("draw", o_.draw);
+  c.set("shuffle", o_.shuffle), c.set("domain", o_.domain), c.set("label-noise", o_.label_noise);
+  c.set("train-on", o_.train_on), c.set("then", o_.then), c.set("head", o_.head);
+  c.set("optimizer-state", o_.optimizer_state), c.set("methods", o_.methods), c.set("seeds", seeds);
+  c.set(kSettingsKey, settings_);
+  c.set("probe-images", o_.probe_images), c.set("checkpoint-seconds", o_.checkpoint_seconds);
+  write_shared(c, o_.data, o_.training, o_.model, machine_);
+  return c;
+}
+
+}  // namespace eg

@@ -1,0 +1,57 @@
+// apps/continual/plan.h - what the flags of a continual run mean: its methods and seeds, its streams, what happens to
+// the head, and the configuration with every default and every "auto" replaced by what it became.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/continual/continual.h"
+#include "apps/run/config.h"
+#include "apps/setup.h"
+#include "apps/trainer.h"
+#include "data/stream.h"
+
+namespace eg {
+
+/// One method with one seed: a run of its own within the command.
+struct Pair {
+  std::string method;
+  std::uint64_t seed = 0;
+};
+
+class Plan {
+ public:
+  /// Opens the data and builds every method once, so that whatever a person must change is said before a folder is
+  /// made. Throws Error.
+  explicit Plan(const ContinualOptions& given);
+
+  const ContinualOptions& options() const { return o_; }  // resolved
+  const ResolvedMachine& machine() const { return machine_; }
+  const std::shared_ptr<const Dataset>& data() const { return data_; }
+  const std::vector<Pair>& pairs() const { return pairs_; }
+  std::shared_ptr<const TaskStream> stream(std::uint64_t seed) const;
+  /// The head's policy as Trainer::begin_task takes it.
+  std::string trainer_head() const { return o_.head == "growing" || o_.head == "masked" ? "keep" : o_.head; }
+  /// Outputs that take part in the softmax: in training those of the task (masked), or what the stream says (all seen
+  /// so far, for classes that arrive); in a test always what the stream says. Empty: all.
+  Tensor training_mask(const Task& task) const;
+  Tensor test_mask(const Task& task) const;
+  TrainerConfig trainer(const Pair& pair, const TaskStream& stream) const;
+  LoaderConfig loader(const Task& task, std::uint64_t seed, bool training) const;
+  /// What config.toml holds.
+  Config config() const;
+
+ private:
+  void resolve_head();
+  void resolve_draw();
+  void check_test_limit() const;
+
+  ContinualOptions o_;
+  ResolvedMachine machine_;
+  std::vector<std::string> methods_, settings_;  // settings_[i]: what method i does, with every number
+  std::vector<std::uint64_t> seeds_;
+  std::vector<Pair> pairs_;
+  std::shared_ptr<const Dataset> data_;
+};
+
+}  // namespace eg

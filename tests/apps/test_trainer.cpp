@@ -1,0 +1,274 @@
+// tests/apps/test_trainer.cpp - one step, one evaluation, one task boundary, one look inside: what each may change.
+#include "apps/trainer.h"
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "apps/continual/probe.h"
+#include "engine/parallel.h"
+#include "tests/tolerance.h"
+
+using namespace eg;
+
+namespace {
+
+constexpr int kClasses = 4;
+
+TrainerConfig tiny(const std::string& method = "adamw", Device device = kCpu) {
+  TrainerConfig c;
+  c.vit = vit_config("vit-ti", 8, 4, 16, 2, 2);
+  c.vit.classes = kClasses;
+  c.vit.precision = device == kReference ? DType::f64 : DType::f32;
+  c.device = device;
+  c.method = parse_method(method);
+  c.mean = {0.5, 0.5, 0.5}, c.stddev = {0.25, 0.25, 0.25};
+  return c;
+}
+
+/// 32 images of 4 classes in batches of 8, in the same order for everyone who asks.
+struct Images {
+  std::shared_ptr<const Dataset> data = make_procedural({.classes = kClasses, .train_per_class = 8});
+  Task task = whole_dataset(*data, kClasses);
+  Loader loader(Split split = Split::train) const {
+    LoaderConfig c;
+    c.format = {3, 8};
+    c.batch = 8, c.epochs = 1, c.workers = 0, c.shuffle = split == Split::train;
+    return Loader(data, split == Split::train ? task.train : task.test, task.transform, c);
+  }
+};
+
+void train_one_epoch(Trainer& trainer, const Images& images, const Tensor& mask = {}) {
+  Loader loader = images.loader();
+  while (const Batch* batch = loader.next()) trainer.step(*batch, 1.0, mask);
+}
+
+/// The bytes of everything that a checkpoint holds.
+std::vector<std::string> bytes_of(Trainer& trainer) {
+  std::vector<std::string> all;
+  for (const NamedTensor& t : trainer.state()) {
+    const Tensor host = t.tensor.to(kCpu);
+    all.push_back(t.name + ' ' + std::string(static_cast<const char*>(host.data()), host.bytes()));
+  }
+  return all;
+}
+
+/// One thread: steps of microseconds on a busy machine would otherwise wait for each other.
+struct OneThread {
+  int before = num_threads();
+  OneThread() { set_num_threads(1); }
+  ~OneThread() { set_num_threads(before); }
+};
+
+const Param& param(const Trainer& trainer, const std::string& name) {
+  for (const Param* p : trainer.params())
+    if (p->name == name) return *p;
+  FAIL(name);
+  return *trainer.params()[0];
+}
+
+}  // namespace
+
+TEST_CASE("trainer: evaluation and diagnosis change no weight, no state and no later step") {
+  const OneThread one;
+  const Images images;
+  for (const char* method : {"adamw", "sgd", "arrow:window=2", "norm-control:window=2"}) {
+    INFO(method);
+    TrainerConfig config = tiny(method);
+    config.ema = 0.9;
+    config.vit.drop_path = 0.2;
+    Trainer looked_at(config), left_alone(config);
+    for (int epoch = 0; epoch < 2; ++epoch) {
+      train_one_epoch(looked_at, images);
+      train_one_epoch(left_alone, images);
+      const std::vector<std::string> before = bytes_of(looked_at);
+      CHECK(before == bytes_of(left_alone));
+      Loader test = images.loader(Split::test), again = images.loader(Split::test);
+      looked_at.evaluate(test);
+      probe_blocks(looked_at, again);
+      CHECK(bytes_of(looked_at) == before);
+      looked_at.begin_task(epoch + 1, "fresh", true);
+      left_alone.begin_task(epoch + 1, "fresh", true);
+    }
+  }
+}
+
+TEST_CASE("probe: norms are those of the block's parameters and gradients, ranks and shares lie in their range") {
+  const Images images;
+  Trainer trainer(tiny("sgd"));
+  train_one_epoch(trainer, images);
+  Loader test = images.loader(Split::test);
+  const std::vector<BlockProbe> blocks = probe_blocks(trainer, test);
+  REQUIRE(blocks.size() == 2);
+  for (int b = 0; b < 2; ++b) {
+    double weights = 0.0, gradients = 0.0;
+    for (const Param* p : trainer.params()) {
+      if (p->name.rfind(cat("blocks.", b, "."), 0) != 0) continue;
+      for (const double x : p->master.to_host()) weights += x * x;
+      for (const double x : p->grad.to_host()) gradients += x * x;
+    }
+    const BlockProbe& probe = blocks[std::size_t(b)];
+    CHECK(probe.weight_norm == doctest::Approx(std::sqrt(weights)).epsilon(1e-12));
+    CHECK(probe.gradient_norm == doctest::Approx(std::sqrt(gradients)).epsilon(1e-12));
+    CHECK(probe.gradient_norm > 0.0);
+    CHECK(probe.effective_rank > 1.0);
+    CHECK(probe.effective_rank <= 16.0);
+    CHECK(probe.active_units > 0.5);  // a fresh network's hidden values lie around 0, where GELU' is 0.5
+    CHECK(probe.active_units <= 1.0);
+  }
+}
+
+TEST_CASE("probe: a block whose hidden units are all far below zero has no active unit") {
+  const Images images;
+  Trainer trainer(tiny());
+  const Param& bias = param(trainer, "blocks.1.mlp.fc1.bias");
+  bias.master.copy_from(
+      Tensor::from(std::vector<double>(std::size_t(bias.size()), -30.0), bias.shape, bias.master.dtype(), kCpu));
+  trainer.restored();
+  Loader test = images.loader(Split::test);
+  const std::vector<BlockProbe> blocks = probe_blocks(trainer, test);
+  CHECK(blocks[0].active_units > 0.5);
+  CHECK(blocks[1].active_units == 0.0);
+}
+
+TEST_CASE("trainer: classes outside the mask keep their rows of the head, bit for bit") {
+  const Images images;
+  Trainer trainer(tiny("sgd:weight-decay=0"));
+  const std::vector<double> before = param(trainer, "head.weight").master.to_host();
+  const Tensor mask = Tensor::from(std::vector<std::uint8_t>{1, 0, 1, 1}, {kClasses}, kCpu);
+  Loader loader = images.loader();
+  while (const Batch* batch = loader.next()) {
+    Batch allowed;  // no image of the forbidden class: its loss would be infinite
+    allowed.channels = batch->channels, allowed.size = batch->size;
+    const std::size_t pixels = std::size_t(batch->channels) * std::size_t(batch->size) * std::size_t(batch->size);
+    allowed.images.resize(pixels * std::size_t(batch->count));
+    for (std::int64_t i = 0; i < batch->count; ++i) {
+      if (batch->labels[std::size_t(i)] == 1) continue;
+      std::memcpy(allowed.images.data() + pixels * allowed.labels.size(),
+                  batch->images.data() + pixels * std::size_t(i), pixels);
+      allowed.labels.push_back(batch->labels[std::size_t(i)]);
+    }
+    allowed.count = allowed.global_count = std::int64_t(allowed.labels.size());
+    if (allowed.count > 0) trainer.step(allowed, 1.0, mask);
+  }
+  const std::vector<double> after = param(trainer, "head.weight").master.to_host();
+  for (std::size_t i = 0; i < after.size(); ++i)
+    if (i / 16 == 1)
+      CHECK(after[i] == before[i]);
+    else
+      CHECK(after[i] != before[i]);
+}
+
+TEST_CASE("trainer: accumulated passes give the whole batch's step up to rounding") {
+  const Images images;
+  TrainerConfig config = tiny("sgd:momentum=0", kReference);
+  Trainer whole(config);
+  config.accumulate = 3;  // does not divide 8
+  Trainer parts(config);
+  train_one_epoch(whole, images);
+  train_one_epoch(parts, images);
+  const std::vector<double> a = whole.arena().master.to_host(), b = parts.arena().master.to_host();
+  double difference = 0.0, size = 0.0;
+  for (std::size_t i = 0; i < a.size(); ++i) difference += (a[i] - b[i]) * (a[i] - b[i]), size += a[i] * a[i];
+  CHECK(difference > 0.0);  // the sums were taken in another order
+  CHECK(std::sqrt(difference / size) < test::kSameInDouble);
+}
+
+TEST_CASE("trainer: every head policy does what it says at a boundary, and a restored bank of heads goes on") {
+  const Images images;
+  const auto head = [](const Trainer& t) { return param(t, "head.weight").master.to_host(); };
+  Trainer trainer(tiny());
+  const auto start = head(trainer);
+  train_one_epoch(trainer, images);
+  const auto trained = head(trainer);
+  trainer.begin_task(1, "keep", true);
+  CHECK(head(trainer) == trained);
+  trainer.begin_task(1, "fresh", true);
+  const auto fresh = head(trainer);
+  CHECK(fresh != trained);
+  CHECK(fresh != start);
+  trainer.begin_task(1, "zero", true);
+  CHECK(head(trainer) == std::vector<double>(start.size(), 0.0));
+
+  Trainer first(tiny());
+  train_one_epoch(first, images);
+  first.begin_task(1, "multi", true);
+  CHECK(head(first) != trained);
+  bool kept = false;  // the first task's head is part of every later checkpoint
+  for (const NamedTensor& t : first.state())
+    if (t.name == "head.0.weight") kept = t.tensor.to_host() == trained;
+  CHECK(kept);
+  train_one_epoch(first, images);
+  // What a checkpoint does, in memory: every state tensor into another trainer with room for one head.
+  Trainer second(tiny());
+  second.expect_heads(1);
+  const std::vector<NamedTensor> from = first.state(), into = second.state();
+  REQUIRE(from.size() == into.size());
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    CHECK(from[i].name == into[i].name);
+    Tensor to = into[i].tensor;
+    to.copy_from(from[i].tensor);
+  }
+  second.restored();
+  CHECK(bytes_of(second) == bytes_of(first));
+  for (Trainer* t : {&first, &second}) t->begin_task(2, "multi", true), train_one_epoch(*t, images);
+  CHECK(bytes_of(second) == bytes_of(first));
+}
+
+TEST_CASE("trainer: a loss that is not finite stops before anything changed, in training and in a test") {
+  const Images images;
+  for (const bool training : {true, false}) {
+    Trainer trainer(tiny());
+    train_one_epoch(trainer, images);
+    const Param& weight = param(trainer, "blocks.1.mlp.fc2.weight");
+    std::vector<double> values = weight.master.to_host();
+    values[3] = std::numeric_limits<double>::quiet_NaN();
+    weight.master.copy_from(Tensor::from(values, weight.shape, weight.master.dtype(), kCpu));
+    trainer.restored();
+    const std::vector<std::string> before = bytes_of(trainer);
+    Loader loader = images.loader();
+    std::string why;
+    try {
+      if (training)
+        trainer.step(*loader.next(), 1.0);
+      else
+        trainer.evaluate(loader);
+    } catch (const Diverged& e) { why = e.what(); }
+    INFO(why);
+    CHECK(why.find(training ? "the loss is " : "the test loss is ") == 0);
+    for (const char* part : {"step 4", "seed 1", "mlp", "--lr"}) CHECK(why.find(part) != std::string::npos);
+    // The record tells the kernels where the step would have begun; weights and moments are as they were.
+    const std::vector<std::string> after = bytes_of(trainer);
+    for (std::size_t i = 0; i < after.size(); ++i)
+      if (after[i].rfind("step_record ", 0) != 0) CHECK(after[i] == before[i]);
+  }
+}
+
+TEST_CASE("trainer: a gradient that is not finite skips the update and is counted; twenty in a row stop the run") {
+  const Images images;
+  Trainer trainer(tiny("sgd"));
+  // Logits of +-1e38 times O(1) are finite, and so is their loss; the gradient that passes back through the head is not
+  // once the layer norm's 1/std multiplies it.
+  const Param& weight = param(trainer, "head.weight");
+  std::vector<double> values = weight.master.to_host();
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = (i / 16 + i) % 2 ? 1e37 : -1e37;
+  weight.master.copy_from(Tensor::from(values, weight.shape, weight.master.dtype(), kCpu));
+  trainer.restored();
+  const std::vector<double> before = trainer.arena().master.to_host();
+  std::string why;
+  int steps = 0;
+  try {
+    for (; steps < 100; ++steps) {
+      Loader loader = images.loader();
+      const StepResult r = trainer.step(*loader.next(), 1.0);
+      CHECK_FALSE(r.applied);
+      CHECK(std::isfinite(r.loss));
+      CHECK(trainer.skipped() == steps + 1);
+    }
+  } catch (const Diverged& e) { why = e.what(); }
+  CHECK(steps == 19);
+  CHECK(why.find("20 updates in a row were skipped") == 0);
+  CHECK(trainer.arena().master.to_host() == before);
+}

@@ -1,0 +1,156 @@
+// tests/kernels/conform.cpp - buffers with guards, and the comparison.
+#include "tests/kernels/conform.h"
+
+#include <algorithm>
+
+#include "engine/reference/values.h"
+
+namespace eg::test {
+namespace {
+
+constexpr std::size_t kGuard = 64;
+constexpr std::byte kGuardByte{0xa5};
+
+double rounded(double value, DType type) {
+  alignas(8) std::byte cell[8];
+  const TensorView view{cell, type, {1}};
+  reference::put(view, 0, value);
+  return reference::get(view, 0);
+}
+
+bool same_value(double a, double b) { return a == b || (a != a && b != b); }
+
+}  // namespace
+
+TensorView Arguments::make(const std::string& name, DType on_cpu, DType held, const Shape& shape, const Draw& draw,
+                           Use use) {
+  Buffer& b = buffers_.emplace_back();
+  b.name = name, b.use = use, b.on_cpu = on_cpu;
+  b.size = std::size_t(shape.size()) * size_of(held);
+  b.block.assign(kGuard + b.size + kGuard, kGuardByte);
+  b.view = {b.block.data() + kGuard, held, shape};
+  const Buffer* const source = drawn_ ? &drawn_->buffers_.at(buffers_.size() - 1) : nullptr;
+  check(!source || (source->name == name && source->view.shape == shape), Kind::internal,
+        [&] { return "conformance: " + name + " is not what the first call asked for here"; });
+  const Key k = key(3, "conformance", name);
+  for (std::int64_t i = 0; i < shape.size(); ++i) {
+    const double garbage = is_float(held) ? std::numeric_limits<double>::quiet_NaN() : 77.0;
+    const auto value = [&] { return source ? reference::get(source->view, i) : rounded(draw(k, i), on_cpu); };
+    reference::put(b.view, i, use == Use::fresh ? garbage : value());
+  }
+  b.before = b.block;
+  return b.view;
+}
+
+TensorView Arguments::typed(const std::string& name, DType type, const Shape& shape, const Draw& draw, Use use) {
+  return make(name, type, exact_ && is_float(type) ? DType::f64 : type, shape, draw, use);
+}
+
+TensorView Arguments::rounded_out(const std::string& name, DType type, const Shape& shape, bool adds) {
+  return make(name, type, type, shape, normal(), adds ? Use::added : Use::fresh);
+}
+
+Values Arguments::values() const {
+  Values all;
+  for (const Buffer& b : buffers_) {
+    std::vector<double>& v = all[b.name];
+    for (std::int64_t i = 0; i < b.view.size(); ++i) v.push_back(reference::get(b.view, i));
+  }
+  return all;
+}
+
+std::map<std::string, DType> Arguments::outputs() const {
+  std::map<std::string, DType> all;
+  for (const Buffer& b : buffers_)
+    if (b.use != Use::input) all[b.name] = b.on_cpu;
+  return all;
+}
+
+std::vector<std::byte> Arguments::bytes() const {
+  std::vector<std::byte> all;
+  for (const Buffer& b : buffers_) all.insert(all.end(), b.block.begin(), b.block.end());
+  const auto add = [&](const auto& plain) {
+    const auto* const p = reinterpret_cast<const std::byte*>(&plain);
+    all.insert(all.end(), p, p + sizeof(plain));
+  };
+  add(step), add(state);
+  return all;
+}
+
+std::string Arguments::strays() const {
+  for (const Buffer& b : buffers_) {
+    if (b.use == Use::input && b.block != b.before) return "the input " + b.name + " has changed";
+    const auto guarded = [](std::byte x) { return x == kGuardByte; };
+    if (!std::all_of(b.block.begin(), b.block.begin() + kGuard, guarded)) return "written before " + b.name;
+    if (!std::all_of(b.block.end() - kGuard, b.block.end(), guarded)) return "written behind " + b.name;
+  }
+  return "";
+}
+
+std::vector<std::string>& covered_entries() {
+  static std::vector<std::string> names;
+  return names;
+}
+
+std::vector<cpu::Isa> instruction_sets() {
+  std::vector<cpu::Isa> sets;
+  for (const cpu::Isa isa : {cpu::Isa::generic, cpu::Isa::avx2, cpu::Isa::avx512})
+    if (isa <= cpu::widest_isa()) sets.push_back(isa);
+  return sets;
+}
+
+namespace detail {
+
+void compare(const Arguments& start, const Arguments& exact, const Arguments& got, const Allowed& allowed) {
+  const Values expected = exact.values(), found = got.values(), bounds = allowed(start.values(), expected);
+  for (const auto& [name, bound] : bounds) {
+    INFO("the bound of '" << name << "' must name an output and have its size");
+    REQUIRE(exact.outputs().contains(name));
+    REQUIRE(bound.size() == expected.at(name).size());
+  }
+  for (const auto& [name, type] : exact.outputs()) {
+    const std::vector<double>&want = expected.at(name), &have = found.at(name);
+    const auto bound = bounds.find(name);
+    for (std::size_t i = 0; i < want.size(); ++i) {
+      const double error = std::abs(have[i] - want[i]);
+      bool fine;
+      if (bound == bounds.end())
+        fine = same_value(have[i], rounded(want[i], type));
+      else if (std::isfinite(want[i]))
+        fine = std::isfinite(bound->second[i]) && error <= bound->second[i] + stored(want[i], type) + kUnderflow;
+      else
+        fine = same_value(have[i], want[i]);
+      if (fine) continue;
+      CAPTURE(name);
+      CAPTURE(i);
+      CAPTURE(error);
+      const double limit = bound == bounds.end() ? 0.0 : bound->second[i] + stored(want[i], type);
+      CAPTURE(limit);
+      CHECK(have[i] == want[i]);
+      break;
+    }
+  }
+}
+
+void everywhere(const std::function<void(cpu::Isa, bool)>& run) {
+  // A new number of threads means a new pool, which takes longer than most cases: one per case, by turning the order
+  // around every time; 2 threads take part in every fourth.
+  static int turn = 0;
+  std::vector<int> counts{1, 1, 3};
+  if (++turn % 4 == 0) counts = {1, 1, 2, 3};
+  if (turn % 2) std::reverse(counts.begin(), counts.end());
+  const cpu::Isa before = cpu::isa();
+  for (std::size_t round = 0; round < counts.size(); ++round) {
+    set_num_threads(counts[round]);
+    for (const cpu::Isa isa : instruction_sets()) {
+      CAPTURE(std::string(cpu::to_string(isa)));
+      CAPTURE(counts[round]);
+      cpu::use_isa(isa);
+      run(isa, round == 0);
+    }
+  }
+  cpu::use_isa(before);
+}
+
+}  // namespace detail
+}  // namespace eg::test
