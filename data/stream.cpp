@@ -10,8 +10,7 @@
 
 namespace eg {
 
-// ---- names
-// ------------------------------------------------------------------------------------------------------------
+// ---- names --------------------------------------------------------------------------------------------------------
 
 namespace {
 constexpr Protocol kProtocols[] = {Protocol::class_subset,
@@ -171,8 +170,7 @@ std::string task_name(const Dataset& data, std::int64_t t, const std::vector<std
   return classes.size() > 6 ? text + ", ..." : text;
 }
 
-// ---- one data set, one protocol
-// ---------------------------------------------------------------------------------------
+// ---- one data set, one protocol -----------------------------------------------------------------------------------
 
 class ProtocolStream : public TaskStream {
  public:
@@ -398,8 +396,7 @@ Task ProtocolStream::task(std::int64_t t) const {
   return task;
 }
 
-// ---- concatenation
-// ----------------------------------------------------------------------------------------------------
+// ---- concatenation ------------------------------------------------------------------------------------------------
 
 class ConcatStream : public TaskStream {
  public:

@@ -27,8 +27,7 @@ std::uint64_t mix(std::uint64_t h, std::uint64_t word) { return std::rotl((h ^ w
 
 }  // namespace
 
-// ---- checksum
-// --------------------------------------------------------------------------------------------------------
+// ---- checksum -----------------------------------------------------------------------------------------------------
 
 void Checksum::stripe(const std::byte* at) {
   for (std::size_t i = 0; i < 4; ++i) {
@@ -81,8 +80,7 @@ std::string checksum_text(std::uint64_t value) {
   return text;
 }
 
-// ---- system errors
-// ---------------------------------------------------------------------------------------------------
+// ---- system errors ------------------------------------------------------------------------------------------------
 
 std::string io_message(std::string_view doing, const std::filesystem::path& path, int error) {
   std::string text = cat("cannot ", doing, " ", path.string(), ": ", std::strerror(error));
@@ -110,8 +108,7 @@ FileHandle::~FileHandle() {
   if (fd_ >= 0) ::close(fd_);
 }
 
-// ---- reading and writing
-// ---------------------------------------------------------------------------------------------
+// ---- reading and writing ------------------------------------------------------------------------------------------
 
 void write_all(int fd, std::span<const std::byte> bytes, const std::filesystem::path& path) {
   while (!bytes.empty()) {
@@ -170,8 +167,7 @@ void sync_folder(const std::filesystem::path& folder) {
   if (::fsync(handle.get()) != 0 && errno != EINVAL) fail_io("sync the folder", at, errno);
 }
 
-// ---- atomic replacement
-// ----------------------------------------------------------------------------------------------
+// ---- atomic replacement -------------------------------------------------------------------------------------------
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
   temporary_ = path_;

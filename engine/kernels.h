@@ -17,8 +17,7 @@
 
 namespace eg {
 
-// ---- matrix products
-// -------------------------------------------------------------------------------------------------
+// ---- matrix products ------------------------------------------------------------------------------------------------
 
 enum class GeluKind : std::uint8_t {
   erf,  // x Phi(x), timm's default (Hendrycks & Gimpel 2016, arXiv:1606.08415)
@@ -46,8 +45,7 @@ struct Matmul {
   bool accumulate_bias_grad = false;
 };
 
-// ---- attention
-// -------------------------------------------------------------------------------------------------------
+// ---- attention ------------------------------------------------------------------------------------------------------
 
 /// softmax(scale q k^T) v for packed qkv [B,N,3,H,D] (timm's layout of one fused projection); non-causal.
 /// Dao et al. 2022 (arXiv:2205.14135): lse[B,H,N] = log sum exp of the scaled logits is all that backward needs.
@@ -75,8 +73,7 @@ struct QkNormBwd {
   bool accumulate = false, accumulate_params = false;
 };
 
-// ---- normalisation, activation, branches
-// -----------------------------------------------------------------------------
+// ---- normalisation, activation, branches ----------------------------------------------------------------------------
 
 /// Layer norm over the last axis (Ba, Kiros, Hinton 2016, arXiv:1607.06450), optionally fused with the residual sum
 /// that comes before it: sum = x + residual, y = (sum - mean) rstd gamma + beta.
@@ -121,8 +118,7 @@ struct DropMask {
   const StepRecord* step = nullptr;
 };
 
-// ---- images and tokens
-// -----------------------------------------------------------------------------------------------
+// ---- images and tokens ----------------------------------------------------------------------------------------------
 
 /// images [B,C,S,S'] u8 (decoded to [0,1]) or float, cropped, flipped, normalised, cut into patches:
 /// out[B, n, C P P], patch vector in (channel, row, column) order, as a convolution weight [D,C,P,P] flattens.
@@ -177,8 +173,7 @@ struct CrossEntropy {
   TensorView correct;  // i32 [B]
 };
 
-// ---- elementwise and reductions
-// --------------------------------------------------------------------------------------
+// ---- elementwise and reductions -------------------------------------------------------------------------------------
 
 struct Cast {
   TensorView from, to;
@@ -219,17 +214,18 @@ struct UnitStatistics {
   GeluKind kind = GeluKind::erf;
 };
 
+// clang-format off
 #define EVERGRAD_FOR_EACH_KERNEL(X)                                                                                   \
   X(matmul, Matmul)                                                                                                   \
-  X(attention_fwd, AttentionFwd)                                                                                      \
-  X(attention_bwd, AttentionBwd)                                                                                      \
-  X(qk_norm_fwd, QkNormFwd) X(qk_norm_bwd, QkNormBwd) X(layer_norm_fwd, LayerNormFwd) X(layer_norm_bwd, LayerNormBwd) \
-      X(gelu_fwd, GeluFwd) X(gelu_bwd, GeluBwd) X(branch_scale_fwd, BranchScaleFwd)                                   \
-          X(branch_scale_bwd, BranchScaleBwd) X(drop_mask, DropMask) X(patchify_fwd, PatchifyFwd)                     \
-              X(patchify_bwd, PatchifyBwd) X(tokens_fwd, TokensFwd) X(tokens_bwd, TokensBwd) X(pool_fwd, PoolFwd)     \
-                  X(pool_bwd, PoolBwd) X(cross_entropy, CrossEntropy) X(cast, Cast) X(fill, Fill) X(add, Add)         \
-                      X(axpy, Axpy) X(scale_by, ScaleBy) X(column_sum, ColumnSum) X(mean, Mean) X(dot, Dot)           \
-                          X(unit_statistics, UnitStatistics) EVERGRAD_FOR_EACH_OPTIM_KERNEL(X)
+  X(attention_fwd, AttentionFwd) X(attention_bwd, AttentionBwd) X(qk_norm_fwd, QkNormFwd) X(qk_norm_bwd, QkNormBwd)   \
+  X(layer_norm_fwd, LayerNormFwd) X(layer_norm_bwd, LayerNormBwd)                                                     \
+  X(gelu_fwd, GeluFwd) X(gelu_bwd, GeluBwd) X(branch_scale_fwd, BranchScaleFwd) X(branch_scale_bwd, BranchScaleBwd) X(drop_mask, DropMask)\
+  X(patchify_fwd, PatchifyFwd) X(patchify_bwd, PatchifyBwd) X(tokens_fwd, TokensFwd) X(tokens_bwd, TokensBwd) X(pool_fwd, PoolFwd) X(pool_bwd, PoolBwd)\
+  X(cross_entropy, CrossEntropy)                                                                                      \
+  X(cast, Cast) X(fill, Fill) X(add, Add) X(axpy, Axpy) X(scale_by, ScaleBy)                                          \
+  X(column_sum, ColumnSum) X(mean, Mean) X(dot, Dot) X(unit_statistics, UnitStatistics)                               \
+  EVERGRAD_FOR_EACH_OPTIM_KERNEL(X)
+// clang-format on
 
 /// What a device can do. A null entry is a kernel that this device lacks; call() turns it into a sentence.
 struct KernelTable {

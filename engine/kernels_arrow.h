@@ -53,8 +53,8 @@ struct ArrowObserve {
   // window: the exact gradient beside a rounded ring, or the momentum. It needs, beside the Gram row, what only a pass
   // over the parameters can give:
   TensorView vector;  // [P]: the momentum before this step; absent when v is the gradient itself
-  TensorView
-      dots;  // f64 [W+4]: <grad, ring[j]> as in gram; then <grad, grad>, <grad, vector>, <ring[next], vector>
+  // f64 [W+4]: <grad, ring[j]> of the slots that gram gets; then <grad, grad>, <grad, vector>, <ring[next], vector>
+  TensorView dots;
 };
 
 struct ArrowOptions {

@@ -211,8 +211,7 @@ float half_to_float(std::uint16_t h) {
 
 }  // namespace
 
-// ---- reader
-// ----------------------------------------------------------------------------------------------------------
+// ---- reader -------------------------------------------------------------------------------------------------------
 
 SafetensorsFile::SafetensorsFile(std::string source, std::uint64_t total, Read read)
     : source_(std::move(source)), read_(std::move(read)) {
@@ -359,8 +358,7 @@ Tensor SafetensorsFile::load(std::string_view name, Device device) const {
   return load(*entry, device);
 }
 
-// ---- writer
-// ----------------------------------------------------------------------------------------------------------
+// ---- writer -------------------------------------------------------------------------------------------------------
 
 namespace {
 

@@ -34,7 +34,8 @@ const std::vector<Method>& methods() {
        make_arrow},
       {{"norm-control",
         "The control for ARROW: its base optimizer's direction with the length of ARROW's own, ungrafted step.",
-        "the norm-matched baseline for arXiv:2603.07787", 1e-3, 0.05, kArrowOptionsText},
+        "the norm-matched baseline for arXiv:2603.07787", 1e-3, 0.05,
+        "those of arrow, without graft and momentum; arrow-lr=0.1"},
        make_arrow},
   };
   return all;

@@ -208,8 +208,7 @@ inline void attention_bwd(const AttentionBwd& a) {
   });
 }
 
-// ---- the norm of q and k
-// ------------------------------------------------------------------------------------------------
+// ---- the norm of q and k ------------------------------------------------------------------------------------------
 
 // Statistics and the normalised, scaled vector of one head of q or k.
 template <class T>

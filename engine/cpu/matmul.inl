@@ -56,8 +56,7 @@ void tile_product(std::int64_t words, const float* a, const float* b, float* til
   store_tile(acc, tile, rows);
 }
 
-// ---- packing
-// ---------------------------------------------------------------------------------------------------------
+// ---- packing ------------------------------------------------------------------------------------------------------
 
 // The word of row p that starts at element k, as bits; elements from `depth` on count as zero.
 template <class T>

@@ -244,8 +244,7 @@ EVERGRAD_INLINE float fold(F32 a, Fold f) {
 
 #endif
 
-// ---- the same for every width
-// ------------------------------------------------------------------------------------------
+// ---- the same for every width -------------------------------------------------------------------------------------
 
 EVERGRAD_INLINE F32 operator-(F32 a) { return zero() - a; }
 EVERGRAD_INLINE F32& operator+=(F32& a, F32 b) { return a = a + b; }

@@ -1,5 +1,6 @@
 // tests/apps/test_cli_flags.cpp - every flag reaches what it names: with it the numbers of a run are others than
 // without it, except for the few that promise the same numbers.
+#include <cmath>
 #include <set>
 #include <sstream>
 
@@ -101,4 +102,55 @@ TEST_CASE("flags: a method sees the same tasks, weights and batches whatever sta
 TEST_CASE("flags: the last occurrence on the command line wins") {
   const TemporaryFolder folder;
   CHECK(numbers(folder / "once", {"--lr", "0.01"}) == numbers(folder / "twice", {"--lr", "0.5", "--lr", "0.01"}));
+}
+
+TEST_CASE("heads: the softmax is over the classes that the head's policy allows, in training and in tests") {
+  const TemporaryFolder folder;
+  // Without learning every logit stays near 0, and the loss is the logarithm of the number of allowed classes.
+  struct Expected {
+    const char *protocol, *head;
+    std::vector<double> training, test;  // allowed classes, task by task
+  };
+  const std::vector<Expected> all = {{"class-subset", "fresh", {2, 2, 2}, {2, 2, 2}},
+                                     {"class-subset", "multi", {2, 2, 2}, {2, 2, 2}},
+                                     {"class-subset", "masked", {2, 2, 2}, {2, 2, 2}},
+                                     {"class-incremental", "growing", {2, 4, 6}, {2, 4, 6}},
+                                     {"class-incremental", "masked", {2, 2, 2}, {2, 4, 6}}};
+  for (const Expected& e : all) {
+    const std::string shown = cat(e.protocol, ' ', e.head);
+    INFO(shown);
+    const auto out = folder / (std::string(e.protocol) + e.head);
+    numbers(out, {"--protocol", e.protocol, "--head", e.head, "--lr", "0"});
+    std::istringstream in(read_file(out / "metrics.jsonl"));
+    std::size_t task = 0;
+    for (std::string line; std::getline(in, line); ++task) {
+      const auto j = nlohmann::json::parse(line);
+      REQUIRE(task < e.training.size());
+      CHECK(std::abs(j.at("train_loss").get<double>() - std::log(e.training[task])) < 0.15);
+      CHECK(std::abs(j.at("test_loss").get<double>() - std::log(e.test[task])) < 0.15);
+    }
+    CHECK(task == e.training.size());
+  }
+}
+
+TEST_CASE("non-finite loss: it is noticed at whatever step the numbers end, the task's last one included") {
+  const TemporaryFolder folder;
+  int in_training = 0, in_test = 0, never = 0;
+  // One update an epoch, each of which multiplies the weights by about -89; then a test.
+  for (int epochs = 1; epochs <= 24; epochs += epochs < 10 ? 3 : 1) {
+    INFO(epochs);
+    const auto out = folder / cat("run-", epochs);
+    const Ended e = evergrad(tiny_continual(out) + Args{"--methods", "sgd:weight-decay=900", "--tasks", "1", "--batch",
+                                                        "24", "--epochs", std::to_string(epochs)});
+    INFO(e.all());
+    const auto result = json_of(out / "summary.json").at("results").at(0);
+    CHECK(e.code == (result.at("diverged") == true ? 1 : 0));
+    const std::string note = result.value("note", "");
+    const bool test = note.rfind("the test loss is ", 0) == 0, training = note.rfind("the loss is ", 0) == 0;
+    CHECK(result.at("diverged") == (test || training));
+    in_training += training, in_test += test, never += note.empty();
+  }
+  CHECK(in_training > 0);
+  CHECK(in_test > 0);
+  CHECK(never > 0);
 }

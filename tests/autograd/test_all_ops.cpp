@@ -6,6 +6,7 @@
 #include "autograd/ops/all.h"
 #include "engine/parallel.h"
 #include "tests/autograd/harness.h"
+#include "tests/tolerance.h"
 
 namespace eg::test {
 
@@ -24,27 +25,18 @@ void for_each_case(const F& f) {
   });
 }
 
-/// Entrywise, for double against double: 2^-53 times a generous 10^5 for lengths up to 10^4 and conditions up to 10^3.
+/// Entrywise, for double against double, relative to the largest entry.
 void same_in_double(const std::vector<double>& a, const std::vector<double>& b, const std::string& what) {
   INFO(what);
   REQUIRE(a.size() == b.size());
   double largest = 1.0;
   for (const double v : b) largest = std::max(largest, std::abs(v));
   for (std::size_t i = 0; i < a.size(); ++i)
-    if (!(std::abs(a[i] - b[i]) <= 1e-11 * largest)) {
+    if (!(std::abs(a[i] - b[i]) <= kSameInDouble * largest)) {
       CAPTURE(i);
-      CHECK(a[i] == doctest::Approx(b[i]).epsilon(1e-11));
+      CHECK(a[i] == doctest::Approx(b[i]).epsilon(kSameInDouble));
       return;
     }
-}
-
-/// Norm-wise agreement of a device with the reference. A backward-stable kernel gives the exact result of inputs
-/// rounded in the working precision, so the reference itself, run on inputs times 1 +- u, measures how far that may lie
-/// (`sensitivity`, the largest of several draws). 4 sqrt(k) covers sums of k terms in fp32; bf16 rounds the stored
-/// intermediates, of which no op has more than four in a row, and accumulates in fp32. Storing costs u of the result.
-double allowed(double sensitivity, double size, std::int64_t k, DType compute, DType stored) {
-  const double factor = compute == DType::bf16 ? 4.0 : 4.0 * std::sqrt(double(k));
-  return factor * sensitivity + 2.0 * unit_roundoff(stored) * size + 1e-30;
 }
 
 template <Op O>
@@ -76,12 +68,12 @@ void agrees(const Case<O>& c, const Hosts& in, DType dtype) {
     INFO("output " << i << " in " << dtype);
     if (!is_float(ran.output_types[i])) continue;  // predictions may differ where two logits round to one value
     CHECK(distance(ran.outputs[i], exact.outputs[i]) <=
-          allowed(outputs[i], norm(exact.outputs[i]), k, dtype, ran.output_types[i]));
+          backward_stable_bound(outputs[i], norm(exact.outputs[i]), k, dtype, ran.output_types[i]));
   }
   for (std::size_t i = 0; i < gradients.size(); ++i) {
     INFO("gradient " << i << " in " << dtype);
     CHECK(distance(ran.gradients[i], exact.gradients[i]) <=
-          allowed(gradients[i], norm(exact.gradients[i]), k, dtype, ran.gradient_types[i]));
+          backward_stable_bound(gradients[i], norm(exact.gradients[i]), k, dtype, ran.gradient_types[i]));
   }
 }
 

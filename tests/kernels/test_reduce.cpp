@@ -88,7 +88,9 @@ UnitStatistics counters(Arguments& a, const Counted& c) {
     return which == c.absent ? TensorView{} : a.typed(name, DType::f64, units, integers(0, 9), Use::added);
   };
   UnitStatistics u;
-  u.z = a.x("z", c.shape, normal(2.0, -1.0));
+  // An exact zero now and then: it is not positive.
+  u.z = a.x("z", c.shape,
+            [](const Key& k, std::int64_t i) { return i % 7 ? 2.0 * k.normal(std::uint64_t(i)) - 1.0 : 0.0; });
   u.positive = counter(0, "positive"), u.alive_magnitude = counter(1, "magnitude");
   u.alive_gradient = counter(2, "gradient"), u.sum_abs = counter(3, "sum");
   u.max_value = counter(4, "max");

@@ -12,6 +12,7 @@
 
 #include "engine/safetensors.h"
 #include "model.h"
+#include "tests/tolerance.h"
 
 using namespace eg;
 using namespace eg::test;
@@ -119,7 +120,7 @@ TEST_CASE("vit: loss and gradients equal PyTorch's in fp32 (cpu)") {
   REQUIRE(golden_files().size() >= 6);
   for (const fs::path& path : golden_files()) {
     CAPTURE(path);
-    check_equal(Golden(path), kCpu, "32", 1e-6, 1e-5);
+    check_equal(Golden(path), kCpu, "32", kLossAgreement, kGradientAgreement);
   }
 }
 
@@ -128,6 +129,6 @@ TEST_CASE("vit: loss and gradients equal PyTorch's in double precision (referenc
     CAPTURE(path);
     const Golden g(path);
     if (g.config.dim > 64) continue;  // plain loops over a real model take minutes
-    check_equal(g, kReference, "64", 1e-12, 1e-10);
+    check_equal(g, kReference, "64", kLossAgreementInDouble, kGradientAgreementInDouble);
   }
 }
