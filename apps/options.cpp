@@ -1,6 +1,8 @@
 // apps/options.cpp - see options.h.
 #include "apps/options.h"
 
+#include <CLI/CLI.hpp>
+
 #include <charconv>
 #include <cstdlib>
 #include <iomanip>

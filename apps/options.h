@@ -1,9 +1,13 @@
 // apps/options.h - the flags that several subcommands share, with their defaults, ranges and help.
 #pragma once
-#include <CLI/CLI.hpp>
 #include <cstdint>
 #include <string>
 #include <vector>
+
+namespace CLI {
+class App;
+class Validator;
+}  // namespace CLI
 
 namespace eg {
 

@@ -108,6 +108,15 @@ fs::path safe_path(const std::string& name, const fs::path& dir, const std::stri
   return dir / path;
 }
 
+void make_folder(const fs::path& path, const std::string& name, const std::string& what) {
+  std::error_code error;
+  fs::create_directories(path, error);  // fails, too, where a file is in the folder's place
+  check(!error, Kind::io, [&] {
+    return cat(what, ": the entry '", name, "' needs the folder ", path.string(),
+               ", which cannot be made: ", error.message());
+  });
+}
+
 }  // namespace
 
 std::vector<fs::path> unpack_tar(std::string_view tar, const fs::path& dir, const std::string& what) {
@@ -126,10 +135,10 @@ std::vector<fs::path> unpack_tar(std::string_view tar, const fs::path& dir, cons
                  " are left: the archive is truncated");
     });
     if (type == '5') {
-      fs::create_directories(safe_path(name, dir, what));
+      make_folder(safe_path(name, dir, what), name, what);
     } else if (type == '0' || type == '\0') {
       const fs::path path = safe_path(name, dir, what);
-      fs::create_directories(path.parent_path());
+      make_folder(path.parent_path(), name, what);
       write_file(path, tar.substr(at, std::size_t(size)));
       written.push_back(path);
     } else {

@@ -61,10 +61,11 @@ void apply_crop(const Crop& crop, ImageFormat format, const std::uint8_t* in, st
 
 namespace {
 
-/// Gamma(shape, 1) by Marsaglia & Tsang (2000, "A simple method for generating gamma variables"). The number of draws
-/// varies, so each sample owns `room` of them from `first`; after 15 rejections (probability below 1e-19) the mode
-/// stands.
-double gamma_draw(const Key& k, std::uint64_t first, double shape) {
+/// The logarithm of a Gamma(shape, 1) draw, by Marsaglia & Tsang (2000, "A simple method for generating gamma
+/// variables"). The number of draws varies, so each sample owns `room` of them from `first`; after 15 rejections
+/// (probability below 1e-19) the mode stands. The logarithm, because with small shapes most draws are below the
+/// smallest double.
+double log_gamma_draw(const Key& k, std::uint64_t first, double shape) {
   const double boosted = shape < 1.0 ? shape + 1.0 : shape;
   const double d = boosted - 1.0 / 3.0, c = 1.0 / std::sqrt(9.0 * d);
   double value = d;
@@ -76,13 +77,13 @@ double gamma_draw(const Key& k, std::uint64_t first, double shape) {
       break;
     }
   }
-  return shape < 1.0 ? value * std::pow(k.uniform(first + 60), 1.0 / shape) : value;
+  return std::log(value) + (shape < 1.0 ? std::log(k.uniform(first + 60)) / shape : 0.0);
 }
 
-/// Beta(alpha, alpha) as a ratio of gammas.
+/// Beta(alpha, alpha) as a ratio of gammas, a / (a + b).
 double beta_draw(const Key& k, std::uint64_t sample, double alpha) {
-  const double a = gamma_draw(k, sample * 128, alpha), b = gamma_draw(k, sample * 128 + 64, alpha);
-  return a + b > 0.0 ? a / (a + b) : 0.5;
+  const double a = log_gamma_draw(k, sample * 128, alpha), b = log_gamma_draw(k, sample * 128 + 64, alpha);
+  return 1.0 / (1.0 + std::exp(b - a));
 }
 
 }  // namespace

@@ -18,6 +18,15 @@ void Dataset::check_class(int c) const {
         [&] { return cat("class ", c, " of ", name(), " is outside 0..", classes() - 1); });
 }
 
+void Dataset::warn_of_empty_classes(const std::vector<std::vector<std::int64_t>>& of_class) {
+  int empty = 0, first = 0;
+  for (int c = int(of_class.size()); c-- > 0;)
+    if (of_class[std::size_t(c)].empty()) ++empty, first = c;
+  if (empty)
+    warnings_.push_back(cat(name(), ": ", empty, " of ", of_class.size(),
+                            " classes have no training image, the first is '", class_name(first), "'"));
+}
+
 const std::vector<std::string>& dataset_kinds() {
   static const std::vector<std::string> kinds{"procedural", "cifar10", "cifar100", "idx", "folder"};
   return kinds;

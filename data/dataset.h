@@ -51,6 +51,8 @@ class Dataset {
  protected:
   void check_index(Split split, std::int64_t i) const;
   void check_class(int c) const;
+  /// Adds a warning when some class has no training image.
+  void warn_of_empty_classes(const std::vector<std::vector<std::int64_t>>& of_class);
   std::vector<std::string> warnings_;
 };
 

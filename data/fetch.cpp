@@ -127,6 +127,23 @@ Outcome transfer(const std::string& url, const fs::path& part, const Progress& p
   return {code, status};
 }
 
+/// A verified part gets its final name; one with a wrong sum is removed.
+void put_in_place(const RemoteFile& file, const fs::path& part, const fs::path& target) {
+  std::error_code error;
+  const std::string sum = file_sum(part, file.sum);
+  if (sum != file.sum) {
+    const auto bytes = fs::file_size(part);
+    fs::remove(part, error);
+    fail(Kind::format, cat(file.url, " arrived with the wrong sum ", sum, " (", bytes, " bytes) instead of ", file.sum,
+                           "; it was removed: fetch it again, or tell the data set's owner"));
+  }
+  fs::rename(part, target, error);
+  check(!error, Kind::io, [&] {
+    return cat("cannot put the download ", part.string(), " in its place ", target.string(), ": ", error.message());
+  });
+  sync_folder(target.has_parent_path() ? target.parent_path() : fs::path("."));
+}
+
 }  // namespace
 
 void fetch_file(const RemoteFile& file, const fs::path& target, const Progress& progress) {
@@ -152,15 +169,7 @@ void fetch_file(const RemoteFile& file, const fs::path& target, const Progress& 
                fs::exists(part) ? fs::file_size(part) : 0, " bytes are kept in ", part.string(),
                ", the same command continues from there");
   });
-  const std::string sum = file_sum(part, file.sum);
-  if (sum != file.sum) {
-    const auto bytes = fs::file_size(part);
-    fs::remove(part, ignored);
-    fail(Kind::format, cat(file.url, " arrived with the wrong sum ", sum, " (", bytes, " bytes) instead of ", file.sum,
-                           "; it was removed: fetch it again, or tell the data set's owner"));
-  }
-  fs::rename(part, target);
-  sync_folder(target.has_parent_path() ? target.parent_path() : fs::path("."));
+  put_in_place(file, part, target);
 }
 
 #else

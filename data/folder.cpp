@@ -33,7 +33,7 @@ Tree scan(const fs::path& root) {
   for (fs::recursive_directory_iterator it(root, error), end; !error && it != end; it.increment(error)) {
     std::error_code ignored;
     if (!is_image(it->path()) || !it->is_regular_file(ignored)) continue;
-    std::string name = fs::relative(it->path().parent_path(), root).generic_string();
+    std::string name = it->path().parent_path().lexically_relative(root).generic_string();
     tree[name == "." ? root.filename().string() : name].push_back(it->path());
   }
   check(!error, Kind::io, [&] { return cat("cannot list ", root.string(), ": ", error.message()); });
@@ -48,7 +48,7 @@ struct FolderSplit {
   std::unique_ptr<detail::ImageCache> cache;
 };
 
-class FolderDataset : public Dataset {
+class FolderDataset final : public Dataset {
  public:
   FolderDataset(const fs::path& root, const DatasetOptions& options) : name_("folder:" + root.filename().string()) {
     std::error_code ignored;
@@ -65,6 +65,7 @@ class FolderDataset : public Dataset {
     check(!splits_[0].files.empty(), Kind::format, [&] {
       return cat(root.string(), ": no readable image is left for training; JPEG, PNG and BMP files are read");
     });
+    warn_of_empty_classes(splits_[0].of_class);
   }
   std::string name() const override { return name_; }
   int classes() const override { return int(names_.size()); }

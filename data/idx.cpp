@@ -105,11 +105,14 @@ std::vector<std::string> class_names(const std::filesystem::path& dir, int class
   std::error_code ignored;
   if (std::filesystem::is_regular_file(dir / "class_names.txt", ignored)) {
     std::istringstream lines(read_file(dir / "class_names.txt", 1 << 20));
-    for (std::string line; std::getline(lines, line);)
+    for (std::string line; std::getline(lines, line);) {
+      if (!line.empty() && line.back() == '\r') line.pop_back();
       if (!line.empty()) names.push_back(line);
+    }
     check(int(names.size()) >= classes, Kind::format, [&] {
       return cat((dir / "class_names.txt").string(), ": ", names.size(), " names for ", classes, " classes");
     });
+    names.resize(std::size_t(classes));  // more names than labels must not make classes without images
     return names;
   }
   if (classes == 10 && dir.string().find("fashion") != std::string::npos)

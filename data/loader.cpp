@@ -284,7 +284,7 @@ const Batch* Loader::next() { return state_->next(); }
 
 void Loader::seek(std::int64_t epoch, std::int64_t batch) {
   State& s = *state_;
-  check(epoch >= 0 && batch >= 0 && batch <= s.batches, Kind::usage, [&] {
+  check(epoch >= 0 && epoch < INT64_MAX / s.batches - 1 && batch >= 0 && batch <= s.batches, Kind::usage, [&] {
     return cat("the loader cannot start at epoch ", epoch, ", batch ", batch, "; an epoch has ", s.batches, " batches");
   });
   s.restart(epoch * s.batches + batch);

@@ -20,7 +20,7 @@ struct MemorySplit {
   std::unique_ptr<ImageCache> cache;  // resized images
 };
 
-class MemoryDataset : public Dataset {
+class MemoryDataset final : public Dataset {
  public:
   MemoryDataset(std::string name, std::vector<std::string> class_names, Image shape, std::array<MemorySplit, 2> splits,
                 std::int64_t cache_bytes)
@@ -29,6 +29,7 @@ class MemoryDataset : public Dataset {
       s.of_class = group_by_label(s.labels, classes());
       s.cache = std::make_unique<ImageCache>(std::int64_t(s.labels.size()), cache_bytes / 2);
     }
+    warn_of_empty_classes(splits_[0].of_class);
   }
   std::string name() const override { return name_; }
   int classes() const override { return int(class_names_.size()); }

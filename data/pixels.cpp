@@ -84,6 +84,8 @@ Decoded decode_image(std::string_view bytes, const std::filesystem::path& path) 
     return cat(path.string(), ": the header claims ", width, " x ", height, " pixels; at most ", kMaxPixels,
                " are accepted");
   });
+  const std::string damage = image_damage(bytes, width, height);
+  check(damage.empty(), Kind::format, [&] { return cat(path.string(), ": ", damage); });
   const int channels = stored <= 2 ? 1 : 3;
   std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
       stbi_load_from_memory(data, int(bytes.size()), &width, &height, &stored, channels), stbi_image_free);

@@ -24,6 +24,9 @@ struct Decoded {
 };
 Decoded decode_image(std::string_view bytes, const std::filesystem::path& path);
 
+/// What is wrong with the container of a PNG, JPEG or BMP file whose header claims width x height; "" if nothing is.
+std::string image_damage(std::string_view bytes, int width, int height);
+
 /// Remembers converted images of the first format that was asked for, as long as the budget lasts. Thread-safe: an
 /// entry is published once, complete; two threads that miss at the same time both compute the same bytes.
 class ImageCache {

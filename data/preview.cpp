@@ -22,7 +22,17 @@ namespace {
 
 constexpr int kLine = 14, kGap = 3;
 
-int text_width(std::string line) { return stb_easy_font_width(line.data()); }
+/// The font has ASCII only, and its functions read beyond their table for anything else: one '?' per other character.
+std::string printable(const std::string& line) {
+  std::string ascii;
+  for (const char ch : line) {
+    if ((std::uint8_t(ch) & 0xc0) == 0x80) continue;  // the further bytes of a UTF-8 character
+    ascii += ch < 32 || ch > 126 ? '?' : ch;
+  }
+  return ascii;
+}
+
+int text_width(std::string ascii) { return stb_easy_font_width(ascii.data()); }
 
 }  // namespace
 
@@ -34,8 +44,8 @@ Canvas::Canvas(int width, int height, std::uint8_t background) : width_(width), 
 
 void Canvas::draw(const Image& image, int left, int top, int scale) {
   const int plane = image.height * image.width;
-  for (int y = 0; y < image.height * scale && top + y < height_; ++y)
-    for (int x = 0; x < image.width * scale && left + x < width_; ++x)
+  for (int y = std::max(0, -top); y < image.height * scale && top + y < height_; ++y)
+    for (int x = std::max(0, -left); x < image.width * scale && left + x < width_; ++x)
       for (int c = 0; c < 3; ++c) {
         const int from = (c < image.channels ? c : 0) * plane + y / scale * image.width + x / scale;
         pixels_[(std::size_t(top + y) * std::size_t(width_) + std::size_t(left + x)) * 3 + std::size_t(c)] =
@@ -44,9 +54,7 @@ void Canvas::draw(const Image& image, int left, int top, int scale) {
 }
 
 int Canvas::text(const std::string& line, int left, int top) {
-  std::string ascii = line;
-  for (char& ch : ascii)
-    if (ch < 32 || ch > 126) ch = '?';
+  std::string ascii = printable(line);
   struct Vertex {
     float x, y, z;
     std::uint8_t colour[4];
@@ -64,6 +72,7 @@ int Canvas::text(const std::string& line, int left, int top) {
 }
 
 std::string Canvas::fit(std::string line, int max_width) {
+  line = printable(line);
   if (text_width(line) <= max_width) return line;
   while (!line.empty() && text_width(line + "..") > max_width) line.pop_back();
   return line + "..";
@@ -90,8 +99,8 @@ void Canvas::write_png(const std::filesystem::path& path) const {
 
 Canvas contact_sheet(const Dataset& data, const Task& task, ImageFormat format, int columns, int max_rows) {
   check_format(format);
-  check(columns >= 1 && max_rows >= 1, Kind::usage,
-        [&] { return cat("a sheet of ", columns, " columns and ", max_rows, " rows"); });
+  check(columns >= 1 && max_rows >= 1 && columns <= 1000 && max_rows <= 1000, Kind::usage,
+        [&] { return cat("a sheet of ", columns, " columns and ", max_rows, " rows; each must be in 1..1000"); });
   const int scale = std::max(1, 48 / format.size), cell = format.size * scale + kGap;
   const int rows = std::min(max_rows, int(task.classes.size()));
   Canvas sheet(columns * cell + kGap, kLine + kGap + rows * (cell + kLine), 24);

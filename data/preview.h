@@ -17,9 +17,9 @@ class Canvas {
   int width() const { return width_; }
   int height() const { return height_; }
   void draw(const Image& image, int left, int top, int scale);
-  /// One line of ASCII in a small bitmap font, 12 pixels high; other characters become '?'. Returns its width.
+  /// One line of ASCII in a small bitmap font, 12 pixels high; any other character becomes one '?'. Returns its width.
   int text(const std::string& line, int left, int top);
-  /// Cut to max_width pixels with "..", if needed.
+  /// Made ASCII as text() does, and cut to max_width pixels with ".." if needed.
   static std::string fit(std::string line, int max_width);
   const std::vector<std::uint8_t>& pixels() const { return pixels_; }
   /// Atomic: the file is complete or not there. Throws Error{io}.

@@ -438,6 +438,7 @@ class ConcatStream : public TaskStream {
       }
       task.name = cat("task ", t, task.name.substr(std::min(task.name.size(), cat("task ", local).size())));
       task.index = t;
+      task.revisit = task.revisit || part != parts_.front();  // all parts draw from the same classes
       return task;
     }
     fail(Kind::usage, cat("task ", t, " of a stream with tasks 0..", tasks() - 1));

@@ -32,7 +32,8 @@ struct Task {
   SampleSet train, validation, test;
   Transform transform;
   double label_noise = 0.0;  // probability that a training label was replaced
-  bool revisit = false;      // deck and iid: some class of this task was certainly or possibly seen before
+  // deck, iid, and later parts of a concatenation: some class of this task was certainly or possibly seen before
+  bool revisit = false;
 };
 
 enum class Protocol : std::uint8_t {

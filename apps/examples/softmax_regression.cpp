@@ -4,6 +4,7 @@
 //
 // Everything a bigger model does is here once: images from the loader, operations on a tape, gradients in one arena,
 // one fused update. docs/tour.md follows the same path through a Vision Transformer.
+#include <CLI/CLI.hpp>
 #include <cstdio>
 #include <iostream>
 

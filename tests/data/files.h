@@ -43,6 +43,49 @@ inline void write_idx(const TemporaryFolder& f) {
   write_file(f / "t10k-labels-idx1-ubyte", idx_bytes({10}, 1, 5));
 }
 
+/// A gzip file (RFC 1952) with one stored block per 65535 bytes: valid without compressing anything.
+inline std::string gzip_stored(const std::string& data) {
+  std::string out{'\x1f', char(0x8b), 8, 0, 0, 0, 0, 0, 0, 3};
+  std::size_t at = 0;
+  do {
+    const std::size_t n = std::min<std::size_t>(65535, data.size() - at);
+    out += char(at + n == data.size());
+    out += {char(n), char(n >> 8), char(~n), char(~n >> 8)};
+    out += data.substr(at, n), at += n;
+  } while (at < data.size());
+  std::uint32_t crc = 0xffffffffu;
+  for (const char c : data) {
+    crc ^= std::uint8_t(c);
+    for (int i = 0; i < 8; ++i) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
+  }
+  crc = ~crc;
+  for (const std::uint32_t v : {crc, std::uint32_t(data.size())})
+    for (int i = 0; i < 4; ++i) out += char(v >> (8 * i));
+  return out;
+}
+
+/// A ustar header, and an entry with its content padded to whole blocks.
+inline std::string tar_header(const std::string& name, std::size_t size, char type) {
+  std::string h(512, '\0');
+  const auto put = [&](std::size_t at, const std::string& s) { h.replace(at, s.size(), s); };
+  char octal[16];
+  put(0, name), put(100, "0000644"), put(257, "ustar"), put(148, "        ");
+  std::snprintf(octal, sizeof octal, "%011zo", size);
+  put(124, octal);
+  h[156] = type;
+  unsigned sum = 0;
+  for (const char c : h) sum += std::uint8_t(c);
+  std::snprintf(octal, sizeof octal, "%06o", sum);
+  put(148, std::string(octal) + '\0');
+  return h;
+}
+inline std::string tar_entry(const std::string& name, const std::string& text, char type = '0') {
+  std::string e = tar_header(name, text.size(), type) + text;
+  e.resize((e.size() + 511) / 512 * 512, '\0');
+  return e;
+}
+inline const std::string kTarEnd(1024, '\0');
+
 /// A 24-bit BMP of one colour, with the top left pixel black.
 inline std::string bmp(int width, int height, int r, int g, int b) {
   const int row = (width * 3 + 3) / 4 * 4, size = 54 + row * height;

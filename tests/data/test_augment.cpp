@@ -31,7 +31,8 @@ Bytes mapped(TransformKind kind, double amount, ImageFormat f, Bytes image, std:
   return image;
 }
 
-Bytes sorted(Bytes b) {
+template <class Values>
+Values sorted(Values b) {
   std::sort(b.begin(), b.end());
   return b;
 }
@@ -107,7 +108,7 @@ TEST_CASE("augment: RandAugment changes images, the same way for the same sample
     a.resize(a.size() + 64, 0xcd);
     randaugment(c, 1, 0, s, f, a.data(), scratch);
     CHECK(std::all_of(a.end() - 64, a.end(), [](std::uint8_t v) { return v == 0xcd; }));
-    a.resize(a.size() - 64);
+    a.erase(a.end() - 64, a.end());
     changed += a != b;
     randaugment(c, 1, 0, s, f, b.data(), scratch);
     CHECK(a == b);
@@ -132,14 +133,14 @@ TEST_CASE("transform: permutations move pixels and invent none; patches keep wha
     CHECK(out != mapped(k, 0, f, in, 2, 0));
   }
   const auto patch = [&](const Bytes& b, std::size_t py, std::size_t px) {
-    Bytes p;
+    std::string p;
     for (std::size_t y = 0; y < 4; ++y)
-      for (std::size_t x = 0; x < 4; ++x) p.push_back(b[(py * 4 + y) * 16 + px * 4 + x]);
+      for (std::size_t x = 0; x < 4; ++x) p += char(b[(py * 4 + y) * 16 + px * 4 + x]);
     return p;
   };
   const Bytes inside = mapped(TransformKind::permute_in_patch, 0, f, in),
               whole = mapped(TransformKind::permute_patches, 0, f, in);
-  std::set<Bytes> before, after;
+  std::set<std::string> before, after;
   for (std::size_t y = 0; y < 4; ++y)
     for (std::size_t x = 0; x < 4; ++x) {
       CHECK(sorted(patch(inside, y, x)) == sorted(patch(in, y, x)));
@@ -207,4 +208,22 @@ TEST_CASE("channel statistics: exact for a known set, the same for any number of
   CHECK(s.mean[2] == doctest::Approx(0.2));
   for (const double v : s.stddev) CHECK(v == doctest::Approx(1.0 / 255));  // never zero
   error_text(Kind::usage, [&] { channel_stats(*d, SampleSet{}, {3, 32}); });
+}
+
+TEST_CASE("augment: Beta's spread is right for every alpha, also where its gammas underflow") {
+  for (const double alpha : {0.001, 0.1, 0.4, 1.0, 8.0}) {
+    CAPTURE(alpha);
+    AugmentConfig c;
+    c.mixup = alpha;
+    constexpr int kDraws = 4000;
+    double mean = 0.0, square = 0.0, fourth = 0.0;
+    for (std::uint64_t s = 0; s < kDraws; ++s) {
+      const double x = draw_mix(c, 9, 0, s, kSmall).keep - 0.5;
+      mean += x / kDraws, square += x * x / kDraws, fourth += x * x * x * x / kDraws;
+    }
+    const double variance = 0.25 / (2.0 * alpha + 1.0);  // of Beta(alpha, alpha)
+    CHECK(std::abs(mean) < 5.0 * std::sqrt(variance / kDraws));
+    // Five standard errors of the mean square, from the draws themselves; below alpha = 0.01 they hardly vary at all.
+    CHECK(std::abs(square - variance) < 5.0 * std::sqrt((fourth - square * square) / kDraws) + 1e-12);
+  }
 }

@@ -1,4 +1,4 @@
-// tests/data/test_fetch.cpp - downloads from a small HTTP server in this process, sums, and archives that mean harm.
+// tests/data/test_fetch.cpp - downloads from a small HTTP server in this process, and their sums.
 #include "data/fetch.h"
 
 #include <arpa/inet.h>
@@ -82,27 +82,6 @@ bool ready() {
   if (!can_fetch()) MESSAGE("SKIPPED: this build lacks libcurl");
   return can_fetch();
 }
-
-std::string header(const std::string& name, std::size_t size, char type) {
-  std::string h(512, '\0');
-  const auto put = [&](std::size_t at, const std::string& s) { h.replace(at, s.size(), s); };
-  char octal[16];
-  put(0, name), put(100, "0000644"), put(257, "ustar"), put(148, "        ");
-  std::snprintf(octal, sizeof octal, "%011zo", size);
-  put(124, octal);
-  h[156] = type;
-  unsigned sum = 0;
-  for (const char c : h) sum += std::uint8_t(c);
-  std::snprintf(octal, sizeof octal, "%06o", sum);
-  put(148, std::string(octal) + '\0');
-  return h;
-}
-std::string entry(const std::string& name, const std::string& text, char type = '0') {
-  std::string e = header(name, text.size(), type) + text;
-  e.resize((e.size() + 511) / 512 * 512, '\0');
-  return e;
-}
-const std::string kEnd(1024, '\0');
 
 }  // namespace
 
@@ -202,39 +181,59 @@ TEST_CASE("fetch: a wrong sum, a missing file and an absent server are named") {
   CHECK(contains(error_text(Kind::usage, [&] { (void)remote_set("imagenet"); }), "cifar100"));
 }
 
-TEST_CASE("tar: regular files and folders are unpacked") {
+TEST_CASE("fetch: a set is fetched from a mirror and unpacked; the second time nothing is transferred") {
+  if (!ready()) return;
+  const std::string archive = gzip_stored(tar_entry("set/", "", '5') + tar_entry("set/a.bin", "hello") + kTarEnd);
+  Server server(archive);
   const TemporaryFolder f;
-  const auto written = unpack_tar(
-      entry("set/", "", '5') + entry("set/a.bin", "hello") + entry("set/deep/b.bin", std::string(1000, 'b')) + kEnd,
-      f.path(), "x.tar");
-  CHECK(written.size() == 2);
-  CHECK(read_file(f / "set/a.bin") == "hello");
-  CHECK(read_file(f / "set/deep/b.bin").size() == 1000);
+  RemoteSet set;
+  set.name = "small", set.files = {{"https://unreachable.invalid/some/where/small.tar.gz", sha256_of(archive)}};
+  std::int64_t last = 0;
+  const auto progress = [&](const std::string& file, std::int64_t done, std::int64_t) {
+    CHECK(file == "small.tar.gz");
+    CHECK(done >= last);
+    last = done;
+  };
+  for (const char* base : {"", "/"}) {  // with and without a slash at the end of the address
+    fs::remove_all(f / "deep");
+    last = 0;
+    fetch_set(set, f / "deep/down", server.url("mirror") + base, progress);
+    CHECK(last == std::int64_t(archive.size()));
+    CHECK(read_file(f / "deep/down/set/a.bin") == "hello");
+  }
+  fs::remove(f / "deep/down/set/a.bin");
+  const int before = server.requests;
+  fetch_set(set, f / "deep/down", server.url("mirror"));
+  CHECK(server.requests == before);
+  CHECK(read_file(f / "deep/down/set/a.bin") == "hello");
+  set.files[0].sum = sha256_of("another");
+  error_text(Kind::format, [&] { fetch_set(set, f / "deep/down", server.url("mirror")); });
 }
 
-TEST_CASE("tar: entries that could write elsewhere, links, and damage are refused") {
-  const TemporaryFolder outer;
-  const fs::path dir = outer / "inside";
-  fs::create_directories(dir);
-  struct Bad {
-    std::string tar, words;
-  };
-  std::string damaged = entry("a", "x");
-  damaged[3] ^= 1;
-  const Bad all[] = {{entry("../evil", "x") + kEnd, "outside"},
-                     {entry("/tmp/evil", "x") + kEnd, "outside"},
-                     {entry("a/../../evil", "x") + kEnd, "outside"},
-                     {entry("link", "", '2') + kEnd, "link"},
-                     {entry("hard", "", '1') + kEnd, "link"},
-                     {entry("pipe", "", '6') + kEnd, "special"},
-                     {damaged + kEnd, "checksum"},
-                     {entry("a", "x"), "no end mark"},
-                     {header("a", 5000, '0') + kEnd, "truncated"}};
-  for (const Bad& bad : all)
-    CHECK(contains(error_text(Kind::format, [&] { unpack_tar(bad.tar, dir, "x.tar"); }), bad.words));
-  CHECK_FALSE(fs::exists(outer / "evil"));
-  fs::create_directory_symlink(outer.path(), dir / "door");
-  CHECK(contains(error_text(Kind::format, [&] { unpack_tar(entry("door/evil", "x") + kEnd, dir, "x.tar"); }),
-                 "through the link"));
-  CHECK_FALSE(fs::exists(outer / "evil"));
+TEST_CASE("fetch: a full disk is named, and what arrived is kept") {
+  if (!ready()) return;
+  const MountedFolder small("64k");
+  if (!small) return;
+  const std::string text(300'000, 'f');
+  Server server(text);
+  const RemoteFile file{server.url("big"), sha256_of(text)};
+  const std::string why = error_text(Kind::io, [&] { fetch_file(file, small.path() / "big"); });
+  CHECK(contains(why, "big.part"));
+  CHECK(contains(why, "No space left"));
+  CHECK_FALSE(fs::exists(small.path() / "big"));
+  CHECK(fs::file_size(small.path() / "big.part") > 0);
+}
+
+TEST_CASE("fetch: what can be fetched has the published addresses and sums") {
+  CHECK(remote_set("cifar100").files[0].sum == "03b5dce01913d631647c71ecec9e9cb8");
+  CHECK(remote_set("cifar10").files[0].sum == "c32a1d4ab5d03f1284b67883e8d87530");
+  CHECK(remote_set("fashion-mnist").files.size() == 4);
+  for (const RemoteSet& set : remote_sets()) {
+    const auto& kinds = dataset_kinds();
+    CHECK(std::find(kinds.begin(), kinds.end(), set.kind) != kinds.end());
+    for (const RemoteFile& file : set.files) {
+      CHECK(file.sum.size() == 32);
+      CHECK(file.file_name().ends_with(".gz"));
+    }
+  }
 }

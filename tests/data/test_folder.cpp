@@ -120,3 +120,72 @@ TEST_CASE("folder: Omniglot") {
   CHECK(*std::max_element(image.begin(), image.end()) > 200);
   CHECK(*std::min_element(image.begin(), image.end()) < 100);
 }
+
+TEST_CASE("folder: a truncated image, whatever its kind, does not train as half an image") {
+  const TemporaryFolder f;
+  const std::string whole = bmp(20, 20, 200, 100, 50);
+  for (const char* part : {"train", "test"}) {
+    put(f / part / "a/whole.bmp", whole);
+    put(f / part / "b/whole.bmp", whole);
+    put(f / part / "b/cut.bmp", whole.substr(0, whole.size() / 2));
+    put(f / part / "b/empty.jpg", "");
+  }
+  DatasetOptions options;
+  options.on_corrupt = OnCorrupt::skip;
+  const auto d = open_folder(f.path(), options);
+  CHECK(d->size(Split::train) == 2);
+  CHECK(d->size(Split::test) == 2);
+  REQUIRE(d->warnings().size() == 4);
+  CHECK(contains(d->warnings()[0], "train/b/cut.bmp"));
+  CHECK(contains(d->warnings()[0], "truncated"));
+  CHECK(contains(d->warnings()[1], "train/b/empty.jpg"));
+  CHECK(contains(d->warnings()[2], "test/b/cut.bmp"));
+}
+
+TEST_CASE("folder: a class that loses all its images is told, and a folder that loses everything is refused") {
+  const TemporaryFolder f;
+  for (const char* part : {"train", "test"}) {
+    put(f / part / "a/1.png", "broken");
+    put(f / part / "b/1.bmp", bmp(2, 2, 1, 1, 1));
+  }
+  DatasetOptions options;
+  options.on_corrupt = OnCorrupt::skip;
+  const auto d = open_folder(f.path(), options);
+  CHECK(d->classes() == 2);
+  CHECK(contains(d->warnings().back(), "1 of 2 classes have no training image, the first is 'a'"));
+  put(f / "train/b/1.bmp", "broken as well");
+  CHECK(contains(error_text(Kind::format, [&] { open_folder(f.path(), options); }), "no readable image is left"));
+}
+
+TEST_CASE("folder: test goes before val, and images beside class folders are a class of their own") {
+  const TemporaryFolder f;
+  put(f / "train/a/1.bmp", bmp(2, 2, 1, 1, 1));
+  put(f / "test/a/1.bmp", bmp(2, 2, 2, 2, 2));
+  put(f / "val/a/1.bmp", bmp(2, 2, 3, 3, 3));
+  CHECK(pixels(*open_folder(f.path()), Split::test, 0, {1, 2})[3] == 2);
+  const TemporaryFolder g;
+  for (const char* name : {"mixed/1.bmp", "mixed/2.bmp", "mixed/deep/1.bmp", "mixed/deep/2.bmp"})
+    put(g / name, bmp(2, 2, 1, 1, 1));
+  const auto d = open_folder(g / "mixed/");
+  CHECK(d->class_name(0) == "deep");
+  CHECK(d->class_name(1) == "mixed");
+  CHECK(d->size(Split::test) == 2);
+}
+
+TEST_CASE("folder: images come out the same from the cache, and when nothing may be cached") {
+  const TemporaryFolder f;
+  for (int i = 0; i < 6; ++i)
+    for (const char* part : {"train", "test"})
+      put(f / part / ("a/" + std::to_string(i) + ".bmp"), bmp(5 + i, 9, 40 * i, 100, 7));
+  DatasetOptions options;
+  const auto large = open_folder(f.path(), options);
+  options.cache_bytes = 0;
+  const auto none = open_folder(f.path(), options);
+  for (int pass = 0; pass < 2; ++pass)
+    for (const ImageFormat format : {ImageFormat{3, 8}, ImageFormat{1, 8}, ImageFormat{3, 31}})
+      for (int i = 0; i < 6; ++i)
+        CHECK(pixels(*large, Split::train, i, format) == pixels(*none, Split::train, i, format));
+  fs::remove_all(f / "train");
+  CHECK_NOTHROW(pixels(*large, Split::train, 3, {3, 8}));  // held in memory
+  error_text(Kind::io, [&] { pixels(*none, Split::train, 3, {3, 8}); });
+}

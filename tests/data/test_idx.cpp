@@ -17,27 +17,6 @@ bool can_gunzip() {
   return false;
 }
 
-/// A gzip file (RFC 1952) with one stored block per 65535 bytes: valid without compressing anything.
-std::string gzip_stored(const std::string& data) {
-  std::string out{'\x1f', char(0x8b), 8, 0, 0, 0, 0, 0, 0, 3};
-  std::size_t at = 0;
-  do {
-    const std::size_t n = std::min<std::size_t>(65535, data.size() - at);
-    out += char(at + n == data.size());
-    out += {char(n), char(n >> 8), char(~n), char(~n >> 8)};
-    out += data.substr(at, n), at += n;
-  } while (at < data.size());
-  std::uint32_t crc = 0xffffffffu;
-  for (const char c : data) {
-    crc ^= std::uint8_t(c);
-    for (int i = 0; i < 8; ++i) crc = crc >> 1 ^ (crc & 1 ? 0xedb88320u : 0);
-  }
-  crc = ~crc;
-  for (const std::uint32_t v : {crc, std::uint32_t(data.size())})
-    for (int i = 0; i < 4; ++i) out += char(v >> (8 * i));
-  return out;
-}
-
 }  // namespace
 
 TEST_CASE("idx: images and labels come out as they stand in the files") {
@@ -126,4 +105,23 @@ TEST_CASE("idx: Debian's Fashion-MNIST") {
   CHECK(d->size(Split::test) == 10000);
   CHECK(d->class_name(9) == "ankle boot");
   for (int c = 0; c < 10; ++c) CHECK(d->indices_of(Split::train, c).size() == 6000);
+}
+
+TEST_CASE("idx: names come from class_names.txt, and a class without images is told") {
+  const TemporaryFolder f;
+  write_idx(f);
+  write_file(f / "class_names.txt", "ant\r\nbee\ncat\ndog\neel\nfly\n");
+  const auto d = open_idx(f.path());
+  CHECK(d->classes() == 5);  // a sixth name makes no sixth class
+  CHECK(d->class_name(0) == "ant");
+  CHECK(d->class_name(4) == "eel");
+  CHECK(d->warnings().empty());
+  write_file(f / "class_names.txt", "ant\nbee\n");
+  CHECK(contains(error_text(Kind::format, [&] { open_idx(f.path()); }), "2 names for 5 classes"));
+  std::filesystem::remove(f / "class_names.txt");
+  write_file(f / "train-labels-idx1-ubyte", idx_bytes({20}, 2, 8));  // 0, 2, 4, 6
+  const auto gaps = open_idx(f.path());
+  CHECK(gaps->classes() == 7);
+  REQUIRE(gaps->warnings().size() == 1);
+  CHECK(contains(gaps->warnings()[0], "3 of 7 classes have no training image, the first is '1'"));
 }

@@ -45,7 +45,7 @@ std::vector<std::string> run(Loader& loader, int epochs) {
   return all;
 }
 
-/// Fails at one image.
+/// Fails at one image, or at all of them.
 class Broken : public Dataset {
  public:
   explicit Broken(std::shared_ptr<const Dataset> d) : d_(std::move(d)) {}
@@ -56,11 +56,12 @@ class Broken : public Dataset {
   std::int32_t label(Split s, std::int64_t i) const override { return d_->label(s, i); }
   std::vector<std::int64_t> indices_of(Split s, int c) const override { return d_->indices_of(s, c); }
   void image(Split s, std::int64_t i, ImageFormat f, std::uint8_t* out) const override {
-    if (broken) fail(Kind::format, cat("image ", i, " is broken"));
+    if (broken && (only < 0 || i == only)) fail(Kind::format, cat("image ", i, " is broken"));
     d_->image(s, i, f, out);
   }
   ImageFormat native() const override { return d_->native(); }
   mutable std::atomic<bool> broken{true};
+  std::int64_t only = -1;
 
  private:
   std::shared_ptr<const Dataset> d_;
@@ -201,4 +202,62 @@ TEST_CASE("loader: values out of range are refused") {
   LoaderConfig rank = plain(8, 1);
   rank.rank = 1;
   error_text(Kind::usage, [&] { Loader(d, everything(*d), {}, rank); });
+  error_text(Kind::usage, [&] { Loader(d, everything(*d), {}, plain(8, -1)); });
+  Loader loader(d, everything(*d), {}, plain(8, 1));
+  for (const auto& [epoch, batch] : {std::pair<std::int64_t, std::int64_t>(-1, 0), {0, -1}, {0, 8}, {INT64_MAX, 0}})
+    CHECK(contains(error_text(Kind::usage, [&, e = epoch, n = batch] { loader.seek(e, n); }), "an epoch has 7"));
+}
+
+TEST_CASE("loader: what was ready before a failure still comes, in order, and after it nothing but null") {
+  const auto d = std::make_shared<Broken>(images());
+  d->only = 33;
+  for (const int workers : {0, 1, 4}) {
+    LoaderConfig c = plain(8, workers);
+    c.shuffle = false;
+    Loader loader(d, everything(*d), {}, c);
+    for (std::int64_t i = 0; i < 4; ++i) {
+      const Batch* const b = loader.next();
+      REQUIRE(b);
+      CHECK(b->index == i);
+    }
+    CHECK(contains(error_text(Kind::format, [&] { (void)loader.next(); }), "image 33 is broken"));
+    CHECK(loader.next() == nullptr);
+    CHECK(loader.next() == nullptr);
+    loader.seek(0, 5);
+    REQUIRE(loader.next());
+  }
+}
+
+TEST_CASE("loader: a last batch smaller than the ranks leaves some of them without images") {
+  const auto d = images();
+  LoaderConfig c = plain(10, 1);  // 51 images: the last batch has one
+  c.ranks = 4;
+  std::int64_t total = 0;
+  for (c.rank = 0; c.rank < 4; ++c.rank) {
+    Loader loader(d, everything(*d), {}, c);
+    loader.seek(0, 5);
+    const Batch* const b = loader.next();
+    REQUIRE(b);
+    CHECK(b->global_count == 1);
+    CHECK(b->images.size() == std::size_t(b->count * c.format.bytes()));
+    total += b->count;
+  }
+  CHECK(total == 1);
+}
+
+TEST_CASE("loader: mixed batches carry soft labels that sum to one and lean to the hard label") {
+  const auto d = images();
+  LoaderConfig c = plain(8, 2);
+  c.augment.mixup = 1.0, c.augment.cutmix = 1.0, c.soft_classes = 5;
+  Loader loader(d, everything(*d), {}, c);
+  int mixed = 0;
+  while (const Batch* b = loader.next())
+    for (std::int64_t i = 0; i < b->count; ++i) {
+      const float* row = b->soft_labels.data() + i * 5;
+      CHECK(row[0] + row[1] + row[2] + row[3] + row[4] == doctest::Approx(1.0));
+      CHECK(row[b->labels[std::size_t(i)]] >= 0.5f);
+      CHECK(row[3] + row[4] == 0.0f);  // outputs of no class in the task
+      mixed += row[b->labels[std::size_t(i)]] < 1.0f;
+    }
+  CHECK(mixed > 10);
 }

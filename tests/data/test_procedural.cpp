@@ -3,16 +3,7 @@
 #include <cmath>
 #include <set>
 
-#include "data/preview.h"
 #include "tests/data/files.h"
-
-#define STB_IMAGE_IMPLEMENTATION
-#define STB_IMAGE_STATIC
-#define STBI_ONLY_PNG
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wunused-function"
-#include <stb_image.h>
-#pragma GCC diagnostic pop
 
 using namespace eg;
 using namespace eg::test;
@@ -118,25 +109,4 @@ TEST_CASE("procedural: softmax regression stays near chance, while it solves a s
   // silhouettes give away.
   CHECK(linear_accuracy(*procedural(3)) < 0.45);
   CHECK(linear_accuracy(Easy(procedural(3))) > 0.9);
-}
-
-TEST_CASE("preview: the contact sheet is a PNG of the promised size with the images on it") {
-  const auto d = procedural(1);
-  Task t = whole_dataset(*d);
-  const TemporaryFolder f;
-  const Canvas sheet = contact_sheet(*d, t, {3, 24}, 6, 3);
-  sheet.write_png(f / "sheet.png");
-  int width = 0, height = 0, channels = 0;
-  const std::unique_ptr<unsigned char, void (*)(void*)> data(
-      stbi_load((f / "sheet.png").c_str(), &width, &height, &channels, 3), stbi_image_free);
-  REQUIRE(data);
-  CHECK(width == sheet.width());
-  CHECK(height == sheet.height());
-  CHECK(width >= 6 * 24);
-  CHECK(height >= 3 * 24);
-  CHECK(std::equal(sheet.pixels().begin(), sheet.pixels().end(), data.get()));
-  CHECK(std::set<std::uint8_t>(sheet.pixels().begin(), sheet.pixels().end()).size() > 50);
-  CHECK(Canvas::fit("short", 1000) == "short");
-  CHECK(contains(Canvas::fit("a very long class name", 60), ".."));
-  error_text(Kind::io, [&] { sheet.write_png(f / "no/such/folder.png"); });
 }

@@ -1,41 +1,12 @@
 // tests/data/test_stream.cpp - every protocol does what methods.md C says, from nothing but the seed.
-#include "data/stream.h"
-
 #include <algorithm>
 #include <map>
 #include <set>
 
-#include "tests/data/files.h"
+#include "tests/data/streams.h"
 
 using namespace eg;
 using namespace eg::test;
-
-namespace {
-
-std::shared_ptr<const Dataset> twelve_classes() {
-  ProceduralOptions o;
-  o.classes = 12, o.train_per_class = 20, o.test_per_class = 6;
-  return std::shared_ptr<const Dataset>(make_procedural(o));
-}
-
-StreamConfig config(Protocol p, std::int64_t tasks, int classes) {
-  StreamConfig c;
-  c.protocol = p, c.tasks = tasks, c.classes_per_task = classes;
-  return c;
-}
-
-/// Every sample's label is the head label of its class.
-void check_labels(const Dataset& d, const Task& t, const SampleSet& set) {
-  std::map<std::int32_t, std::int32_t> label_of;
-  for (std::size_t i = 0; i < t.classes.size(); ++i) label_of[t.classes[i]] = t.head_labels[i];
-  REQUIRE(set.indices.size() == set.labels.size());
-  for (std::size_t i = 0; i < set.indices.size(); ++i)
-    REQUIRE(set.labels[i] == label_of.at(d.label(set.split, set.indices[i])));
-}
-
-bool same(const SampleSet& a, const SampleSet& b) { return a.indices == b.indices && a.labels == b.labels; }
-
-}  // namespace
 
 TEST_CASE("class-subset: disjoint tasks show every class once, with local labels") {
   const auto d = twelve_classes();
@@ -264,6 +235,9 @@ TEST_CASE("concatenation: one stream after the other, answers kept to the part's
   CHECK(early.class_mask == std::vector<std::uint8_t>{1, 1, 1, 0, 0});
   CHECK(late.class_mask.empty());
   CHECK(late.index == 3);
+  CHECK_FALSE(early.revisit);
+  CHECK(late.revisit);  // its classes were, or may have been, in the first part
+  error_text(Kind::usage, [&] { (void)s->task(4); });
   CHECK(contains(late.name, "task 3"));
   CHECK(contains(error_text(Kind::usage, [&] { concatenate({}); }), "no streams"));
   CHECK(contains(error_text(Kind::usage,

@@ -103,12 +103,16 @@ namespace detail {
 
 void compare(const Arguments& start, const Arguments& exact, const Arguments& got, const Allowed& allowed) {
   const Values expected = exact.values(), found = got.values(), bounds = allowed(start.values(), expected);
-  for (const auto& [name, bound] : bounds) {
+  for (const auto& entry : bounds) {  // (a structured binding cannot be captured in clang 14)
+    const std::string& name = entry.first;
+    const std::vector<double>& bound = entry.second;
     INFO("the bound of '" << name << "' must name an output and have its size");
     REQUIRE(exact.outputs().contains(name));
     REQUIRE(bound.size() == expected.at(name).size());
   }
-  for (const auto& [name, type] : exact.outputs()) {
+  for (const auto& output : exact.outputs()) {
+    const std::string& name = output.first;
+    const DType type = output.second;
     const std::vector<double>&want = expected.at(name), &have = found.at(name);
     const auto bound = bounds.find(name);
     for (std::size_t i = 0; i < want.size(); ++i) {

@@ -190,7 +190,8 @@ template <class Body>
 void for_each_case(const Body& body) {
   const std::pair<DType, DType> types[] = {
       {DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}};
-  for (const auto& [x, c] : types)
+  for (const auto& pair : types) {
+    const DType x = pair.first, c = pair.second;
     for (const MatmulPath path : matmul_paths(x))
       for (const Case& t : cases_of(x, c)) {
         CAPTURE(std::string(to_string(path)));
@@ -200,6 +201,7 @@ void for_each_case(const Body& body) {
                     int(t.epilogue), " accumulate ", t.accumulate));
         body(path, t);
       }
+  }
 }
 
 }  // namespace

@@ -43,7 +43,6 @@ TEST_CASE("global_norm: agrees with the reference to double precision, and finds
   for_each_activation([](DType t) {
     for (const std::int64_t size : kSizes)
       for (const double bad : {0.0, double(NAN), double(HUGE_VAL)}) {
-        StepRecord expected;
         const auto build = [&](Arguments& a) {
           a.segments = segments_of(size);
           a.step.max_norm = 1.0;

@@ -104,7 +104,9 @@ void check_equal(const Golden& g, Device device, const std::string& tag, double 
     Model m(config, device);
     load_weights(m, g);
     const double loss = step(m, g, device), expected = g.values("loss" + tag)[0];
-    const auto [error, layer] = worst_layer(m, g, tag);
+    const auto worst = worst_layer(m, g, tag);
+    const double error = worst.first;
+    const std::string& layer = worst.second;
     CAPTURE(narrow);
     CAPTURE(layer);
     MESSAGE(g.file.source() << ", " << to_string(device) << ": loss " << loss << ", off by "
