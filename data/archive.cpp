@@ -117,6 +117,13 @@ void make_folder(const fs::path& path, const std::string& name, const std::strin
   });
 }
 
+/// Does an extended header's content, lines "<length> <key>=<value>", replace what the entry's own header says?
+bool changes_entry(std::string_view records) {
+  for (const std::string_view key : {" path=", " linkpath=", " size="})
+    if (records.find(key) != std::string_view::npos) return true;
+  return false;
+}
+
 }  // namespace
 
 std::vector<fs::path> unpack_tar(std::string_view tar, const fs::path& dir, const std::string& what) {
@@ -142,9 +149,12 @@ std::vector<fs::path> unpack_tar(std::string_view tar, const fs::path& dir, cons
       write_file(path, tar.substr(at, std::size_t(size)));
       written.push_back(path);
     } else {
-      // Extended headers describe times and owners, which do not matter here.
+      // Extended headers (POSIX.1-2001) mostly describe times and owners, which do not matter here.
       check(type == 'g' || type == 'x', Kind::format, [&] {
         return cat(what, ": the entry '", name, "' is a link or special file (type '", type, "'), which is refused");
+      });
+      check(!changes_entry(tar.substr(at, std::size_t(size))), Kind::format, [&] {
+        return cat(what, ": an extended header renames or resizes an entry, which is not supported; unpack it by hand");
       });
     }
     at += std::size_t((size + kBlock - 1) / kBlock * kBlock);

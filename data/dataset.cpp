@@ -42,7 +42,8 @@ std::shared_ptr<const Dataset> open_dataset(const std::string& kind, const std::
   });
   check(!dir.empty(), Kind::usage,
         [&] { return cat("the data set ", kind, " needs the folder that holds its files: add --data DIR"); });
-  check(std::filesystem::is_directory(dir), Kind::io,
+  std::error_code ignored;
+  check(std::filesystem::is_directory(dir, ignored), Kind::io,
         [&] { return cat(dir.string(), " is not a folder; --data names the folder that holds the ", kind, " files"); });
   if (kind == "cifar10") return open_cifar10(dir, options);
   if (kind == "cifar100") return open_cifar100(dir, options);

@@ -163,12 +163,15 @@ void fetch_file(const RemoteFile& file, const fs::path& target, const Progress& 
   } else if (past_end) {
     outcome.code = CURLE_OK;
   }
-  check(outcome.code == CURLE_OK, Kind::io, [&] {
-    return cat("cannot fetch ", file.url, ": ", curl_easy_strerror(outcome.code),
-               outcome.status >= 400 ? cat(" (HTTP ", outcome.status, ")") : std::string(), "; ",
-               fs::exists(part) ? fs::file_size(part) : 0, " bytes are kept in ", part.string(),
-               ", the same command continues from there");
-  });
+  if (outcome.code != CURLE_OK) {
+    const std::uintmax_t size = fs::file_size(part, ignored), held = size == std::uintmax_t(-1) ? 0 : size;
+    if (held == 0) fs::remove(part, ignored);
+    fail(Kind::io,
+         cat("cannot fetch ", file.url, ": ", curl_easy_strerror(outcome.code),
+             outcome.status >= 400 ? cat(" (HTTP ", outcome.status, ")") : std::string(),
+             held ? cat("; ", held, " bytes are kept in ", part.string(), ", the same command continues from there")
+                  : std::string("; check the address and the network")));
+  }
   put_in_place(file, part, target);
 }
 

@@ -112,7 +112,7 @@ class FolderDataset final : public Dataset {
     }
     for (const auto& [name, files] : b) {
       const auto at = std::lower_bound(names_.begin(), names_.end(), name);
-      check(at != names_.end() && *at == name, Kind::format, [&] {
+      check(at != names_.end() && *at == name, Kind::format, [&, name = name] {
         return cat(test.string(), " has the class '", name, "', which ", train.string(),
                    " lacks; both need the same class folders");
       });
@@ -172,7 +172,8 @@ class FolderDataset final : public Dataset {
 }  // namespace
 
 std::unique_ptr<Dataset> open_folder(const fs::path& dir, const DatasetOptions& options) {
-  check(fs::is_directory(dir), Kind::io, [&] { return cat(dir.string(), " is not a folder"); });
+  std::error_code ignored;
+  check(fs::is_directory(dir, ignored), Kind::io, [&] { return cat(dir.string(), " is not a folder"); });
   fs::path root = fs::weakly_canonical(dir);
   if (root.filename().empty()) root = root.parent_path();
   return std::make_unique<FolderDataset>(root, options);

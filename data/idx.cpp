@@ -125,7 +125,8 @@ std::vector<std::string> class_names(const std::filesystem::path& dir, int class
 
 std::unique_ptr<Dataset> open_idx(const std::filesystem::path& dir_or_empty, const DatasetOptions& options) {
   const std::filesystem::path dir = dir_or_empty.empty() ? kDebianFashionMnist : dir_or_empty;
-  check(std::filesystem::is_directory(dir), Kind::io, [&] {
+  std::error_code ignored;
+  check(std::filesystem::is_directory(dir, ignored), Kind::io, [&] {
     return cat(dir.string(),
                " is not a folder; --data names the folder with the four IDX files (without --data, "
                "Fashion-MNIST of Debian's package dataset-fashion-mnist is used)");

@@ -2,6 +2,7 @@
 // checks no sums, so a half-copied file would train as a half-grey image. This looks at the containers only: PNG's
 // chunks and their CRC-32 (ISO/IEC 15948), JPEG's markers up to the end of the image (ITU-T T.81, annex B), BMP's
 // sizes.
+#include <algorithm>
 #include <array>
 
 #include "data/pixels.h"
@@ -51,10 +52,24 @@ std::string png_damage(string_view b) {
   return "the PNG data end before their end mark: the file is truncated";
 }
 
+/// Whether the Huffman tables of one segment have the at most 256 codes that T.81 allows. stb_image 2.27 believes their
+/// counts and would write past its arrays.
+bool huffman_tables_fit(string_view segment) {
+  while (!segment.empty()) {
+    if (segment.size() < 17) return false;
+    std::size_t codes = 0;
+    for (std::size_t i = 1; i <= 16; ++i) codes += byte_at(segment, i);
+    if (codes > 256 || codes > segment.size() - 17) return false;
+    segment.remove_prefix(17 + codes);
+  }
+  return true;
+}
+
 /// Walks from marker to marker; a thumbnail's own end mark lies inside a segment and is stepped over.
 std::string jpeg_damage(string_view b) {
   const auto restart = [](std::uint8_t m) { return m >= 0xd0 && m <= 0xd7; };
-  for (std::size_t at = 2; at + 1 < b.size();) {
+  // Any number of fill bytes may stand before the mark that starts the image.
+  for (std::size_t at = std::min(b.find_first_not_of('\xff'), b.size()) + 1; at + 1 < b.size();) {
     const std::uint8_t marker = byte_at(b, at + 1);
     if (byte_at(b, at) != 0xff || marker == 0xff || marker == 0 || marker == 1 || restart(marker)) {
       ++at;  // entropy-coded data, fill bytes, and marks without content
@@ -62,7 +77,11 @@ std::string jpeg_damage(string_view b) {
     }
     if (marker == 0xd9) return "";
     if (at + 4 > b.size()) break;
-    at += 2 + (std::size_t(byte_at(b, at + 2)) << 8 | byte_at(b, at + 3));
+    const std::size_t size = std::size_t(byte_at(b, at + 2)) << 8 | byte_at(b, at + 3);
+    if (size < 2 || size > b.size() - at - 2) break;
+    if (marker == 0xc4 && !huffman_tables_fit(b.substr(at + 4, size - 2)))
+      return cat("the Huffman table at byte ", at, " of the JPEG data is damaged");
+    at += 2 + size;
   }
   return "the JPEG data end before their end mark: the file is truncated";
 }
@@ -83,7 +102,7 @@ std::string bmp_damage(string_view b, int width, int height) {
 
 std::string image_damage(string_view bytes, int width, int height) {
   if (bytes.starts_with("\x89PNG\r\n\x1a\n")) return png_damage(bytes);
-  if (bytes.starts_with("\xff\xd8")) return jpeg_damage(bytes);
+  if (bytes.starts_with('\xff')) return jpeg_damage(bytes);
   if (bytes.starts_with("BM")) return bmp_damage(bytes, width, height);
   return "";
 }

@@ -78,14 +78,19 @@ Decoded decode_image(std::string_view bytes, const std::filesystem::path& path) 
   check(bytes.size() <= std::size_t(1) << 30, Kind::format,
         [&] { return cat(path.string(), ": ", bytes.size(), " bytes are too many for one image (at most 1 GiB)"); });
   int width = 0, height = 0, stored = 0;
+  const auto check_intact = [&] {
+    const std::string damage = image_damage(bytes, width, height);
+    check(damage.empty(), Kind::format, [&] { return cat(path.string(), ": ", damage); });
+  };
+  const bool jpeg = bytes.starts_with('\xff');
+  if (jpeg) check_intact();  // at once: even reading the header, stb_image believes a JPEG's tables
   check(stbi_info_from_memory(data, int(bytes.size()), &width, &height, &stored) != 0, Kind::format,
         [&] { return cat(path.string(), ": not a readable JPEG, PNG or BMP image (", stbi_failure_reason(), ")"); });
   check(width > 0 && height > 0 && std::int64_t(width) * height <= kMaxPixels, Kind::format, [&] {
     return cat(path.string(), ": the header claims ", width, " x ", height, " pixels; at most ", kMaxPixels,
                " are accepted");
   });
-  const std::string damage = image_damage(bytes, width, height);
-  check(damage.empty(), Kind::format, [&] { return cat(path.string(), ": ", damage); });
+  if (!jpeg) check_intact();
   const int channels = stored <= 2 ? 1 : 3;
   std::unique_ptr<stbi_uc, void (*)(void*)> pixels(
       stbi_load_from_memory(data, int(bytes.size()), &width, &height, &stored, channels), stbi_image_free);

@@ -17,7 +17,7 @@ enum class TransformKind : std::uint8_t {
   permute_pixels,    // one permutation of all pixel positions
   permute_in_patch,  // one permutation of positions, repeated inside every patch
   permute_patches,   // patches change places, their content stays whole
-  rotate,            // by `amount` degrees about the centre, bilinear, zero outside
+  rotate,            // clockwise by `amount` degrees about the centre, bilinear, zero outside
   hue,               // rotation of the colour plane by `amount` degrees
   contrast,          // amount (x - mean) + mean, the mean per image and channel
   blur,              // Gaussian of standard deviation `amount` pixels

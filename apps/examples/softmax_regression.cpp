@@ -112,6 +112,7 @@ int run(const Options& o) {
 int main(int argc, char** argv) {
   CLI::App app{"Softmax regression on raw pixels: the linear baseline that a Vision Transformer must beat."};
   eg::Options o;
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("--stream", o.data.stream, "procedural, cifar10, cifar100, idx or folder")->capture_default_str();
   app.add_option("--data", o.data.data, "Folder with the data set's files");
   app.add_option("--epochs", o.epochs)->capture_default_str()->check(CLI::Range(1, 100000));

@@ -10,6 +10,7 @@ constant rate. --linear: softmax regression on raw pixels, SGD with momentum 0.9
 Random numbers differ, so accuracies agree only up to the noise of the seed; the last line gives mean and deviation.
 """
 import argparse
+import os
 import statistics
 import time
 
@@ -76,7 +77,7 @@ def train(o, seed, data):
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    p.add_argument("--data", required=True, help="folder with CIFAR-100's train.bin and test.bin")
+    p.add_argument("--data", required=True, help="folder with CIFAR-100's train.bin and test.bin, or with cifar-100-binary/")
     p.add_argument("--seeds", default="1,2")
     p.add_argument("--epochs", type=int, default=10)
     p.add_argument("--batch", type=int, default=64)
@@ -89,7 +90,8 @@ def main():
     p.add_argument("--threads", type=int, default=2)
     o = p.parse_args()
     torch.set_num_threads(o.threads)
-    data = load(f"{o.data}/train.bin"), load(f"{o.data}/test.bin")
+    folder = o.data if os.path.exists(f"{o.data}/train.bin") else f"{o.data}/cifar-100-binary"
+    data = load(f"{folder}/train.bin"), load(f"{folder}/test.bin")
     result = [train(o, int(s), data) for s in o.seeds.split(",")]
     spread = statistics.stdev(result) if len(result) > 1 else 0.0
     print(f"PyTorch {'softmax regression' if o.linear else 'ViT'}: {statistics.mean(result):.2f} +- {spread:.2f}% over {len(result)} seeds")

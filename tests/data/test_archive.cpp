@@ -43,6 +43,20 @@ TEST_CASE("tar: entries that could write elsewhere, links, and damage are refuse
   CHECK_FALSE(fs::exists(outer / "evil"));
 }
 
+TEST_CASE("tar: extended headers may date a file, but not rename or resize it") {
+  const TemporaryFolder f;
+  for (const char type : {'x', 'g'}) {
+    const std::string name(1, type);
+    unpack_tar(tar_entry("pax", "20 mtime=1700000000\n", type) + tar_entry(name, "text") + kTarEnd, f.path(), "x.tar");
+    CHECK(read_file(f / name) == "text");
+    for (const char* record : {"16 path=../evil\n", "20 mtime=1700000000\n10 size=9\n", "15 linkpath=/x\n"}) {
+      const std::string tar = tar_entry("pax", record, type) + tar_entry("short", "text") + kTarEnd;
+      CHECK(contains(error_text(Kind::format, [&] { unpack_tar(tar, f.path(), "x.tar"); }), "extended header"));
+      CHECK_FALSE(fs::exists(f / "short"));
+    }
+  }
+}
+
 TEST_CASE("tar: a file where a folder is needed is named") {
   const TemporaryFolder f;
   CHECK(contains(

@@ -45,13 +45,16 @@ TEST_CASE("augment: crops and flips stay in range, take every value and depend o
   const AugmentConfig c = parse_augment("crop-flip", 32);
   CHECK(c.crop_padding == 4);
   std::set<int> tops, lefts, flips;
+  int equal = 0;
   for (std::uint64_t s = 0; s < 600; ++s) {
     const Crop crop = draw_crop(c, 1, 0, s);
+    equal += crop[0] == crop[1];
     CHECK(std::abs(crop[0]) <= 4);
     CHECK(std::abs(crop[1]) <= 4);
     tops.insert(crop[0]), lefts.insert(crop[1]), flips.insert(crop[2]);
     CHECK(crop == draw_crop(c, 1, 0, s));
   }
+  CHECK(equal < 120);  // 600 draws of probability 1/9: mean 67, standard deviation 7.7
   CHECK(tops.size() == 9);
   CHECK(lefts.size() == 9);
   CHECK(flips == std::set<int>{0, 1});
@@ -172,11 +175,18 @@ TEST_CASE("transform: domains do what their name says") {
     back.insert(back.end(), std::make_reverse_iterator(in.begin() + std::ptrdiff_t(c * 64 + 64)),
                 std::make_reverse_iterator(in.begin() + std::ptrdiff_t(c * 64)));
   CHECK(mapped(TransformKind::rotate, 180, kSmall, in) == back);
+  // A quarter turn is clockwise: the bottom left corner comes to the top left.
+  const Bytes quarter = mapped(TransformKind::rotate, 90, kSmall, in);
+  for (std::size_t y = 0; y < 8; ++y)
+    for (std::size_t x = 0; x < 8; ++x) CHECK(quarter[y * 8 + x] == in[(7 - x) * 8 + y]);
+  CHECK(mapped(TransformKind::rotate, 270, kSmall, quarter) == in);
   const Bytes inverted = mapped(TransformKind::invert, 0, kSmall, in);
   for (std::size_t i = 0; i < in.size(); ++i) CHECK(inverted[i] == 255 - in[i]);
   // Contrast 0 leaves the mean; blur keeps a flat image and shrinks the spread of another.
   const Bytes grey = mapped(TransformKind::contrast, 0, kSmall, in);
   CHECK(std::adjacent_find(grey.begin(), grey.begin() + 64, std::not_equal_to<>()) == grey.begin() + 64);
+  const double mean = std::accumulate(in.begin(), in.begin() + 64, 0.0) / 64;
+  CHECK(std::abs(grey[0] - mean) <= 0.5);
   CHECK(mapped(TransformKind::blur, 2, kSmall, Bytes(192, 80)) == Bytes(192, 80));
   const auto spread = [](const Bytes& b) {
     double sum = 0, sq = 0;
@@ -184,7 +194,14 @@ TEST_CASE("transform: domains do what their name says") {
     return sq / double(b.size()) - sum * sum / double(b.size() * b.size());
   };
   CHECK(spread(mapped(TransformKind::blur, 2, kSmall, in)) < 0.5 * spread(in));
-  // Hue leaves grey alone and is undone by a full turn.
+  // Hue leaves grey alone; a third of a turn makes red green, green blue and blue red.
+  const auto planes = [](std::uint8_t r, std::uint8_t g, std::uint8_t b) {
+    Bytes image(64, r);
+    image.insert(image.end(), 64, g);
+    image.insert(image.end(), 64, b);
+    return image;
+  };
+  CHECK(mapped(TransformKind::hue, 120, kSmall, planes(200, 10, 30)) == planes(30, 200, 10));
   CHECK(mapped(TransformKind::hue, 120, kSmall, Bytes(192, 90)) == Bytes(192, 90));
   // Noise: keyed by the image, of the asked size.
   const Bytes flat(192, 128), noisy = mapped(TransformKind::noise, 0.1, kSmall, flat, 1, 0, 3);
@@ -207,6 +224,12 @@ TEST_CASE("channel statistics: exact for a known set, the same for any number of
   CHECK(s.mean[1] == doctest::Approx(1.0));
   CHECK(s.mean[2] == doctest::Approx(0.2));
   for (const double v : s.stddev) CHECK(v == doctest::Approx(1.0 / 255));  // never zero
+  SampleSet other;
+  other.split = Split::test, other.indices = {0}, other.labels = {0};
+  const ChannelStats ramps = channel_stats(*d, other, {3, 32});
+  // Every plane holds each of 0..255 four times: mean 127.5, variance (256^2 - 1) / 12.
+  for (const double v : ramps.mean) CHECK(v == doctest::Approx(0.5));
+  for (const double v : ramps.stddev) CHECK(v == doctest::Approx(std::sqrt(65535.0 / 12.0) / 255.0));
   error_text(Kind::usage, [&] { channel_stats(*d, SampleSet{}, {3, 32}); });
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <mutex>
 #include <thread>
 
 #include "data/hash.h"
@@ -44,6 +45,11 @@ class Server {
   std::atomic<std::size_t> close_after{std::size_t(-1)};  // bytes of the body, then hang up
   std::atomic<bool> ranges{true}, missing{false};
   std::atomic<int> requests{0}, partial{0};
+  /// "GET /name HTTP/1.1" of the latest request; to be read after the download.
+  std::string line() const {
+    const std::lock_guard lock(mutex_);
+    return line_;
+  }
 
  private:
   void answer(int client) {
@@ -51,6 +57,10 @@ class Server {
     char c;
     while (request.find("\r\n\r\n") == std::string::npos && ::read(client, &c, 1) == 1) request += c;
     ++requests;
+    {
+      const std::lock_guard lock(mutex_);
+      line_ = request.substr(0, request.find('\r'));
+    }
     std::size_t from = 0;
     if (const auto at = request.find("Range: bytes="); at != std::string::npos && ranges)
       from = std::stoull(request.substr(at + 13));
@@ -73,7 +83,8 @@ class Server {
       done += std::size_t(n);
     }
   }
-  std::string text_;
+  std::string text_, line_;
+  mutable std::mutex mutex_;
   int listener_;
   std::thread thread_;
 };
@@ -173,6 +184,16 @@ TEST_CASE("fetch: a wrong sum, a missing file and an absent server are named") {
   CHECK_FALSE(fs::exists(f / "x.part"));
   server.missing = true;
   CHECK(contains(error_text(Kind::io, [&] { fetch_file({server.url("x"), sha256_of("content")}, f / "x"); }), "404"));
+  CHECK_FALSE(fs::exists(f / "x.part"));  // nothing came, so nothing is kept
+  write_file(f / "x.part", "cont");
+  CHECK(contains(error_text(Kind::io,
+                            [&] {
+                              fetch_file({server.url("x"), sha256_of("content")}, f / "x");
+                            }),
+                 "4 bytes are kept"));
+  server.missing = false;
+  fetch_file({server.url("x"), sha256_of("content")}, f / "x");
+  CHECK(read_file(f / "x") == "content");
   CHECK(contains(error_text(Kind::io,
                             [&] {
                               fetch_file({"http://127.0.0.1:1/x", sha256_of("")}, f / "x");
@@ -199,6 +220,7 @@ TEST_CASE("fetch: a set is fetched from a mirror and unpacked; the second time n
     last = 0;
     fetch_set(set, f / "deep/down", server.url("mirror") + base, progress);
     CHECK(last == std::int64_t(archive.size()));
+    CHECK(contains(server.line(), "GET /mirror/small.tar.gz "));
     CHECK(read_file(f / "deep/down/set/a.bin") == "hello");
   }
   fs::remove(f / "deep/down/set/a.bin");

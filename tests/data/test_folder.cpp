@@ -185,6 +185,11 @@ TEST_CASE("folder: images come out the same from the cache, and when nothing may
     for (const ImageFormat format : {ImageFormat{3, 8}, ImageFormat{1, 8}, ImageFormat{3, 31}})
       for (int i = 0; i < 6; ++i)
         CHECK(pixels(*large, Split::train, i, format) == pixels(*none, Split::train, i, format));
+  // The cache keeps the first format; another one in between must not be taken for it.
+  const auto fresh = open_folder(f.path());
+  pixels(*fresh, Split::train, 0, {3, 8});
+  pixels(*fresh, Split::train, 1, {1, 8});
+  CHECK(pixels(*fresh, Split::train, 1, {3, 8}) == pixels(*none, Split::train, 1, {3, 8}));
   fs::remove_all(f / "train");
   CHECK_NOTHROW(pixels(*large, Split::train, 3, {3, 8}));  // held in memory
   error_text(Kind::io, [&] { pixels(*none, Split::train, 3, {3, 8}); });

@@ -96,7 +96,7 @@ TEST_CASE("images: whatever is cut off, it is refused by name") {
     for (const double share : {0.0, 0.01, 0.3, 0.5, 0.9, 0.98}) {
       CAPTURE(share);
       const std::string cut = bytes.substr(0, std::size_t(share * double(bytes.size())));
-      CHECK(contains(error_text(Kind::format, [&] { detail::decode_image(cut, name); }), name));
+      CHECK(contains(error_text(Kind::format, [&, name = name] { detail::decode_image(cut, name); }), name));
     }
   }
 }

@@ -261,3 +261,26 @@ TEST_CASE("loader: mixed batches carry soft labels that sum to one and lean to t
     }
   CHECK(mixed > 10);
 }
+
+TEST_CASE("loader: what happens to an image does not depend on the batch size") {
+  const auto d = images();
+  std::vector<std::string> reference;
+  for (const std::int64_t batch : {1, 7, 51}) {
+    LoaderConfig c = plain(batch, 2);
+    c.augment = parse_augment("crop-flip", 16);
+    c.augment.randaugment_ops = 1, c.augment.mixup = 0.4, c.augment.cutmix = 1.0;
+    c.soft_classes = 3;
+    Loader loader(d, everything(*d), {}, c);
+    std::vector<std::string> single;
+    while (const Batch* b = loader.next())
+      for (std::int64_t i = 0; i < b->count; ++i) {
+        std::string s = cat(b->positions[std::size_t(i)], ' ', b->first_sample + std::uint64_t(i));
+        s.append(reinterpret_cast<const char*>(b->images.data()) + i * c.format.bytes(), std::size_t(c.format.bytes()));
+        for (int k = 0; k < 3; ++k) s += cat(' ', b->soft_labels[std::size_t(3 * i + k)]);
+        single.push_back(s);
+      }
+    if (reference.empty()) reference = single;
+    CHECK(single.size() == 51);
+    CHECK((single == reference));
+  }
+}

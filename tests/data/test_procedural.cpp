@@ -105,8 +105,9 @@ TEST_CASE("procedural: two thousand million classes, any size, grey or colour") 
 }
 
 TEST_CASE("procedural: softmax regression stays near chance, while it solves a set that is linear") {
-  // Chance is 0.25; four standard errors of 240 test images are 0.11. What is left above that is what blurred
-  // silhouettes give away.
-  CHECK(linear_accuracy(*procedural(3)) < 0.45);
+  // Chance is 0.25. Over 4 x 240 test images its standard error is 0.014; four of them.
+  double mean = 0.0;
+  for (std::uint64_t seed = 1; seed <= 4; ++seed) mean += linear_accuracy(*procedural(seed)) / 4;
+  CHECK(mean < 0.25 + 4 * 0.014);
   CHECK(linear_accuracy(Easy(procedural(3))) > 0.9);
 }

@@ -73,6 +73,10 @@ TEST_CASE("class-subset: global labels give every class its own output and a mas
       CHECK(used.insert(l).second);
     }
   }
+  c.tasks = 3;  // three classes are left over and get no output
+  const auto shorter = make_stream(d, c);
+  CHECK(shorter->head_classes() == 9);
+  CHECK(shorter->task(2).head_labels == std::vector<std::int32_t>{6, 7, 8});
 }
 
 TEST_CASE("class-incremental: tests on all classes so far, trains on the new ones or on all") {
@@ -88,7 +92,15 @@ TEST_CASE("class-incremental: tests on all classes so far, trains on the new one
     CHECK(std::count(task.class_mask.begin(), task.class_mask.end(), 1) == 4 * (t + 1));
   }
   c.accumulate = true;
-  CHECK(make_stream(d, c)->task(2).train.size() == 240);
+  const Task all = make_stream(d, c)->task(2);
+  CHECK(all.train.size() == 240);
+  for (std::int64_t t = 0; t < 3; ++t) {  // every class keeps the label that its own task gave it
+    const Task own = s->task(t);
+    for (std::size_t k = 0; k < 4; ++k)
+      for (std::size_t i = 0; i < all.train.indices.size(); ++i)
+        if (d->label(Split::train, all.train.indices[i]) == own.classes[k])
+          REQUIRE(all.train.labels[i] == own.head_labels[k]);
+  }
   c.tasks = 4;
   CHECK(contains(error_text(Kind::usage, [&] { make_stream(d, c); }), "need 16 classes"));
 }
@@ -172,6 +184,11 @@ TEST_CASE("noisy-label: the share of wrong labels falls to zero, and clean test 
   CHECK(std::abs(wrong[0] - 0.5) < 0.18);
   CHECK(std::abs(wrong[1] - 0.25) < 0.18);
   CHECK(wrong[2] == 0.0);
+  c.tasks = 1, c.classes_per_task = 2, c.label_noise = 1.0;  // another class, never the same one again
+  const Task swapped = make_stream(d, c)->task(0);
+  for (std::size_t i = 0; i < swapped.train.indices.size(); ++i)
+    REQUIRE(swapped.classes[std::size_t(1 - swapped.train.labels[i])] ==
+            d->label(Split::train, swapped.train.indices[i]));
 }
 
 TEST_CASE("streams: a task depends on seed and number only, and the seed changes it") {

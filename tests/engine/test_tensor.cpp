@@ -17,6 +17,10 @@
 #define EVERGRAD_TEST_ASAN 1
 #endif
 #endif
+#if defined(__SANITIZE_THREAD__)
+extern "C" const char* __tsan_default_options();
+extern "C" const char* __tsan_default_options() { return "allocator_may_return_null=1"; }
+#endif
 #if defined(EVERGRAD_TEST_ASAN)
 // A refused allocation is what a test below asks for; the sanitizer would end the process instead of refusing.
 extern "C" const char* __asan_default_options();

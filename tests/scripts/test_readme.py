@@ -73,8 +73,8 @@ class Runner:
             return f"EVERGRAD_DEMO_OUT={self.scratch}/demo {command} {SMALL_STREAM}"
         if tool == "softmax_regression":
             return command + " --epochs 1"
-        if tool.startswith("python3"):  # PyTorch is not a dependency of the tests: the scripts must at least start
-            return f"{sys.executable} -m py_compile {words[1]}"
+        if tool.startswith("python3"):  # PyTorch is not a dependency of the tests: the scripts must at least parse
+            return f"{sys.executable} -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {words[1]}"
         if tool != "evergrad":
             raise SystemExit(f"no rule for the command '{command}': add one to {os.path.relpath(__file__, self.source)}")
         if len(words) > 1 and not {"--help", "--list-methods"} & set(words):
