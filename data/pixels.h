@@ -24,8 +24,7 @@ struct Decoded {
 };
 Decoded decode_image(std::string_view bytes, const std::filesystem::path& path);
 
-/// What is wrong with the container of a PNG, JPEG or BMP file, "" if nothing is. BMP: its header claims width x
-/// height.
+/// What is wrong with the container of a PNG, JPEG or BMP file, or "". width x height: what a BMP's header claims.
 std::string image_damage(std::string_view bytes, int width, int height);
 
 /// Remembers converted images of the first format that was asked for, as long as the budget lasts. Thread-safe: an

@@ -66,3 +66,16 @@ TEST_CASE("tar: a file where a folder is needed is named") {
   CHECK(contains(error_text(Kind::io, [&] { unpack_tar(tar_entry("a/", "", '5') + kTarEnd, f.path(), "x.tar"); }),
                  "'a/' needs the folder"));
 }
+
+TEST_CASE("tar: what GNU tar writes as ustar, gnu and pax is unpacked; its links and a cut file are refused") {
+  const fs::path corpus = EVERGRAD_TEST_FILES "/fuzz/corpus/archive";
+  for (const char* name : {"good_plain.tar", "good_gnu.tar", "good_pax.tar"}) {
+    const TemporaryFolder f;
+    CHECK(unpack_tar(read_file(corpus / name), f.path(), name).size() == 1);
+    CHECK(read_file(f / "set/a.bin") == "hello\n");
+  }
+  for (const char* name : {"bad_link.tar", "bad_cut.tar"}) {
+    const TemporaryFolder f;
+    CHECK(contains(error_text(Kind::format, [&] { unpack_tar(read_file(corpus / name), f.path(), name); }), name));
+  }
+}

@@ -148,3 +148,35 @@ TEST_CASE("images: resizing keeps flat images flat and ramps symmetric, at awkwa
       if (from > 1 && to > 1) CHECK(out[0] < out[std::size_t(to - 1)]);
     }
 }
+
+TEST_CASE("images: a JPEG's Huffman table with more codes than symbols is refused, also behind fill bytes") {
+  const std::string whole = jpeg(9, 9, 3, ramp(9, 9, 3));
+  const std::size_t table = whole.find("\xff\xc4");
+  REQUIRE(table != std::string::npos);
+  std::string many = whole;
+  many.replace(table + 5, 16, std::string(16, '\xff'));  // 16 x 255 codes; stb_image has room for 256
+  for (const std::string& fill : {std::string(), std::string(1, '\xff'), std::string(9, '\xff')}) {
+    CHECK(detail::decode_image(fill + whole, "x.jpg").image.width == 9);
+    CHECK(contains(error_text(Kind::format, [&] { detail::decode_image(fill + many, "x.jpg"); }),
+                   "x.jpg: the Huffman table"));
+  }
+}
+
+TEST_CASE("images: the fuzzer's corpus decodes where it is good and is refused by name where it is bad") {
+  int good = 0, bad = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(EVERGRAD_TEST_FILES "/fuzz/corpus/image")) {
+    const std::string name = entry.path().filename().string(), bytes = read_file(entry.path());
+    CAPTURE(name);
+    if (name.starts_with("good_")) {
+      ++good;
+      const detail::Decoded d = detail::decode_image(bytes, name);
+      CHECK(d.image.width == 5);
+      CHECK(d.image.height == 3);
+    } else {
+      ++bad;
+      CHECK(contains(error_text(Kind::format, [&] { detail::decode_image(bytes, name); }), name));
+    }
+  }
+  CHECK(good == 8);
+  CHECK(bad >= 3);
+}
