@@ -7,40 +7,10 @@
 #include <cstdint>
 #include <span>
 
+#include "engine/records.h"
 #include "engine/tensor.h"
 
 namespace eg {
-
-struct StepRecord;
-
-inline constexpr int kArrowMaxWindow = 64;
-
-enum class ArrowDamping : std::uint8_t { absolute, relative, dimensionless };
-enum class ArrowWarmup : std::uint8_t { none, base, beta_ramp };
-enum class ArrowSchedule : std::uint8_t { constant, linear, exponential };
-
-/// Device-side state of one ARROW group.
-struct ArrowState {
-  std::int64_t next = 0;    // slot that the next observation writes
-  std::int64_t filled = 0;  // committed columns, at most W
-  std::int64_t t = 0;       // committed steps since the last clear
-  std::int64_t skipped = 0;
-  double clip[kArrowMaxWindow + 1] = {};         // clip factor of each slot
-  double coefficient[kArrowMaxWindow + 1] = {};  // c per slot, clip folded in: u = sum_j coefficient[j] * ring[j]
-  double norm_sq_base = 0.0;                     // |AdamW direction|^2 of the group, for grafting; summed by arrow_base
-  double norm_sq_update = 0.0;                   // |u|^2 from the Gram matrix
-  double norm_sq_gradient = 0.0;                 // |g|^2 of the newest column (clipped)
-  double descent = 0.0;                          // g.u, predicted first-order decrease / lr
-  double overlap[kArrowMaxWindow + 1] = {};      // g_j.u per slot: what the step does to recent losses / lr
-  double trace = 0.0, alpha = 0.0, beta = 0.0;   // tr(K)/D and the damping that was used
-  std::int64_t use_base = 0;                     // 1: warm-up, take the base direction
-  std::int64_t committed = 0;                    // 1: this step's gradient entered the window; 0: the step is 0
-  double largest_diagonal = 0.0;                 // for alpha_min of relative damping
-  // General form only (see ArrowObserve::dots): u = vector_coefficient * v + sum_j coefficient[j] * ring[j].
-  double vector_coefficient = 0.0;
-  double norm_sq_vector = 0.0;                  // |v|^2
-  double projection[kArrowMaxWindow + 1] = {};  // <ring[j], v> of every committed slot
-};
 
 /// ring[next][0..P) = grad; gram[next][j] = gram[j][next] = <grad, ring[j]> for all committed j and next itself, summed
 /// in double in a fixed order.
@@ -57,21 +27,6 @@ struct ArrowObserve {
   TensorView dots;
 };
 
-struct ArrowOptions {
-  int window = 8;
-  // absolute: alpha I + beta C; dimensionless: alpha I + kappa C / tr(C); relative: alpha = rho beta tr(C) / r
-  double alpha = 1.0, beta = 1.0, kappa = 10.0, rho = 0.1;
-  ArrowDamping damping = ArrowDamping::dimensionless;
-  bool divide_by_filled = false;   // D = n instead of D = W
-  bool relative_over_all = false;  // r = P instead of r = n
-  ArrowWarmup warmup = ArrowWarmup::base;
-  std::int64_t warmup_steps = 8;
-  // Where alpha is given: from alpha to alpha_final over alpha_steps committed steps.
-  ArrowSchedule alpha_schedule = ArrowSchedule::constant;
-  double alpha_final = 1.0;
-  std::int64_t alpha_steps = 8;
-};
-
 /// Commits the observed slot of one group and solves (alpha I + beta/D K) c = e_newest in double (Cholesky; on failure
 /// alpha x10 up to 5 times, then u = g / alpha). K = sum over the group's tensors of gram, scaled by the clip
 /// factors. A zero gradient carries no direction: nothing is committed and the step is 0.
@@ -84,8 +39,6 @@ struct ArrowSolve {
   const StepRecord* step = nullptr;
   ArrowState* state = nullptr;
 };
-
-enum class ArrowGraft : std::uint8_t { none, sgd, adamw };
 
 /// One contiguous run of parameters that belongs to a group: a matrix, or the q, k or v third of a fused one.
 struct ArrowTarget {

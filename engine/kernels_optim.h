@@ -8,38 +8,10 @@
 #include <span>
 
 #include "engine/kernels_arrow.h"
+#include "engine/records.h"
 #include "engine/tensor.h"
 
 namespace eg {
-
-/// One learning rate and one update count on the device. Every optimizer group (base, ARROW, head, ...) owns a slot.
-struct StepSlot {
-  double lr = 0.0;     // written by the host before the step
-  std::int64_t t = 0;  // updates applied so far; advanced by step_finish when the step was finite
-};
-
-/// The device-side record of one training step. Plain data: copied to the device whole.
-struct StepRecord {
-  static constexpr int kSlots = 16;
-  std::uint64_t seed = 0;         // Philox key
-  std::int64_t step = 0;          // training step: Philox counter word c2
-  std::int64_t first_sample = 0;  // global number of this micro-batch's first sample
-  StepSlot slot[kSlots];
-  double max_norm = 0.0;      // global-norm clip threshold; 0 = no clipping
-  double grad_norm_sq = 0.0;  // written by global_norm
-  double clip_scale = 1.0;    // written by global_norm: min(1, max_norm / norm)
-  std::int64_t finite = 1;    // written by global_norm: 0 when the gradient has a NaN or Inf
-  std::int64_t skipped = 0;   // steps not applied because finite was 0
-  std::int64_t skipped_in_a_row = 0;
-};
-
-/// A range of the flat arena with its own hyper-parameters. lr = slot[slot].lr * lr_scale.
-struct Segment {
-  std::int64_t begin = 0, end = 0;
-  std::int32_t slot = 0;
-  float lr_scale = 1.0f;
-  float weight_decay = 0.0f;
-};
 
 /// Fixed-order double sum of squares over the listed segments of the gradient arena -> grad_norm_sq, finite,
 /// clip_scale.

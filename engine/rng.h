@@ -6,8 +6,8 @@
 // For per-sample draws index = global sample number x draws per sample + draw number, so that results do not depend on
 // batch size, thread count or number of ranks.
 #pragma once
-#include <array>
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <string_view>
 
@@ -15,7 +15,13 @@
 
 namespace eg {
 
-using Philox4 = std::array<std::uint32_t, 4>;
+/// Four words. A plain struct, because device compilers do not run std::array's members.
+struct Philox4 {
+  std::uint32_t word[4];
+  EVERGRAD_HD constexpr std::uint32_t& operator[](std::size_t i) { return word[i]; }
+  EVERGRAD_HD constexpr const std::uint32_t& operator[](std::size_t i) const { return word[i]; }
+  friend constexpr bool operator==(const Philox4&, const Philox4&) = default;
+};
 
 EVERGRAD_HD constexpr Philox4 philox4x32_10(Philox4 c, std::uint32_t k0, std::uint32_t k1) {
   for (int round = 0; round < 10; ++round) {
