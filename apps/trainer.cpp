@@ -179,6 +179,11 @@ Evaluation Trainer::evaluate(Loader& loader, const Tensor& class_mask) {
   return e;
 }
 
+Evaluation Trainer::evaluate_task(std::int64_t task, Loader& loader, const Tensor& class_mask) {
+  const HeadBank::Lent head(heads_, task, model_, arena_);
+  return evaluate(loader, class_mask);
+}
+
 void Trainer::begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state) {
   if (head_policy == "fresh") reset_head(model_, arena_, config_.seed, std::uint32_t(task));
   if (head_policy == "zero") zero_head(model_, arena_);

@@ -61,6 +61,9 @@ class Trainer {
   /// end. Throws Diverged when the loss is not finite: an accuracy of such a network would mean nothing.
   Evaluation evaluate(Loader& loader, const Tensor& class_mask = {});
 
+  /// The same with the head that was put away when `task` was over (--head multi), if there is one.
+  Evaluation evaluate_task(std::int64_t task, Loader& loader, const Tensor& class_mask = {});
+
   /// The trained weights (not their moving average); probes read them.
   Vit& model() { return model_; }
   const std::vector<Param*>& params() const { return params_; }

@@ -53,6 +53,22 @@ void HeadBank::switch_head(Vit& v, const ParamArena& arena, std::int64_t from, s
   arena.refresh_work();
 }
 
+HeadBank::Lent::Lent(const HeadBank& bank, std::int64_t task, Vit& v, const ParamArena& arena) : v_(v), arena_(arena) {
+  const auto found = bank.heads_.find(task);
+  if (found == bank.heads_.end()) return;
+  weight_ = v.head.weight.master.clone(), bias_ = v.head.bias.master.clone();
+  v.head.weight.master.copy_from(found->second.weight);
+  v.head.bias.master.copy_from(found->second.bias);
+  arena.refresh_work();
+}
+
+HeadBank::Lent::~Lent() {
+  if (!weight_) return;
+  v_.head.weight.master.copy_from(weight_);
+  v_.head.bias.master.copy_from(bias_);
+  arena_.refresh_work();
+}
+
 std::size_t HeadBank::bytes() const {
   std::size_t n = 0;
   for (const auto& [task, head] : heads_) n += head.weight.bytes() + head.bias.bytes();

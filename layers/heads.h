@@ -23,6 +23,19 @@ class HeadBank {
   /// Puts the model's current head away under `from` (no task: -1) and loads the one of `to`, or draws it afresh (key
   /// redraw = to + 1) when there is none yet.
   void switch_head(Vit& v, const ParamArena& arena, std::int64_t from, std::int64_t to, std::uint64_t seed);
+  /// While it lives, the model has the stored head of `task` (its own, when there is none); then its own again.
+  class Lent {
+   public:
+    Lent(const HeadBank& bank, std::int64_t task, Vit& v, const ParamArena& arena);
+    ~Lent();
+    Lent(const Lent&) = delete;
+    Lent& operator=(const Lent&) = delete;
+
+   private:
+    Vit& v_;
+    const ParamArena& arena_;
+    Tensor weight_, bias_;  // the model's own; empty when nothing was lent
+  };
   bool has(std::int64_t task) const { return heads_.contains(task); }
   std::size_t bytes() const;
   /// Visits what a checkpoint needs, by name ("head.3.weight"). Before a restore, add() the tasks that the file names.

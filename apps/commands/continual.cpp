@@ -21,6 +21,94 @@ int list_methods() {
 
 }  // namespace
 
+void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& config) {
+  constexpr const char* group = "Stream";
+  sub.add_option(
+         "--protocol", o.protocol,
+         "How tasks are made: class-subset (a few classes each), class-incremental (classes are added), "
+         "label-permutation, input-permutation, random-label, noisy-label (clean step by step), domain (the images "
+         "change)")
+      ->capture_default_str()
+      ->check(CLI::IsMember(protocol_names()))
+      ->group(group);
+  sub.add_option("--tasks", o.tasks, "Length of the stream")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000000))
+      ->group(group);
+  sub.add_option("--classes-per-task", o.classes_per_task, "Classes of one task")
+      ->capture_default_str()
+      ->check(CLI::Range(2, 100000))
+      ->group(group);
+  sub.add_option("--draw", o.draw,
+                 "Which classes a task gets: disjoint, deck (every class once per round), iid, or auto: disjoint "
+                 "while classes last, then deck")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "disjoint", "deck", "iid"}))
+      ->group(group);
+  sub.add_option("--shuffle", o.shuffle,
+                 "input-permutation: permute all pixels, pixels inside patches, or the order of patches")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"pixels", "within-patch", "patch-order"}))
+      ->group(group);
+  sub.add_option("--domain", o.domain, "domain: rotation, hue, contrast, blur, noise or inversion")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"rotation", "hue", "contrast", "blur", "noise", "inversion"}))
+      ->group(group);
+  sub.add_option("--label-noise", o.label_noise, "noisy-label: share of wrong labels in the first task; falls to 0")
+      ->capture_default_str()
+      ->check(number_in(0.0, 1.0))
+      ->group(group);
+  sub.add_option("--train-on", o.train_on, "class-incremental: train on the new classes, or on all seen so far")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"new", "seen"}))
+      ->group(group);
+  sub.add_option("--then", o.then,
+                 "After the last task, go on with another protocol for as many tasks (a concatenation)")
+      ->check(CLI::IsMember(protocol_names()))
+      ->group(group);
+  sub.add_option("--head", o.head,
+                 "At a new task the head is drawn anew (fresh), zeroed (zero) or kept (keep); every task has its own "
+                 "(multi); or one head for all classes is restricted to those of the task (masked) or those seen so "
+                 "far (growing). auto: growing for class-incremental, else fresh")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"auto", "fresh", "zero", "keep", "multi", "masked", "growing"}))
+      ->group(group);
+  sub.add_option("--optimizer-state", o.optimizer_state, "At a new task moments and counts are kept or cleared")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"keep", "clear"}))
+      ->group(group);
+  constexpr const char* what = "What is compared";
+  sub.add_option("--methods", o.methods, "Comma-separated methods, each name[:key=value...]; see --list-methods")
+      ->capture_default_str()
+      ->group(what);
+  sub.add_option("--seeds", o.seeds,
+                 "Seeds: 1,2,3 or 1-5. A seed fixes classes, order, initial weights and augmentation for every method")
+      ->capture_default_str()
+      ->group(what);
+  sub.add_flag("--test-earlier", o.test_earlier,
+               "After each task, test every earlier one too: backward transfer and forgetting in summary.json. Needs a "
+               "head that still knows them: keep, multi, masked or growing")
+      ->group(what);
+  constexpr const char* where = "Run folder";
+  sub.add_option("--out", o.out, "Folder for config.toml, metrics.jsonl, summary.json, accuracy.png, checkpoints/")
+      ->capture_default_str()
+      ->group(where);
+  sub.add_flag("--resume", o.resume, "Continue the run in --out from its last checkpoint")->group(where);
+  sub.add_option("--checkpoint-seconds", o.checkpoint_seconds, "At most this much work is lost when the run is killed")
+      ->capture_default_str()
+      ->check(number_in(0.0, 1e6))
+      ->group(where);
+  sub.add_option("--probe-images", o.probe_images, "Images for the per-block diagnosis after each task (0: none)")
+      ->capture_default_str()
+      ->check(CLI::Range(0, 100000))
+      ->group(where);
+  add_data_options(sub, o.data);
+  add_training_options(sub, o.training);
+  add_model_options(sub, o.model);
+  add_machine_options(sub, o.machine);
+  add_config_option(sub, config);
+}
+
 void add_continual_command(CLI::App& app, std::function<int()>& run) {
   auto o = std::make_shared<ContinualOptions>();
   auto config = std::make_shared<std::string>();
@@ -35,89 +123,8 @@ void add_continual_command(CLI::App& app, std::function<int()>& run) {
       "                     --dim 64 --depth 4 --heads 2 --methods adamw,sgd,arrow --seeds 1,2 --out runs/first\n\n"
       "Killed? Run the same command with --resume: it goes on to the same result, bit for bit.\n"
       "Method options are written name:key=value, for example --methods adamw,arrow:window=16:kappa=30.");
-  constexpr const char* group = "Stream";
-  sub->add_option(
-         "--protocol", o->protocol,
-         "How tasks are made: class-subset (a few classes each), class-incremental (classes are added), "
-         "label-permutation, input-permutation, random-label, noisy-label (clean step by step), domain (the images "
-         "change)")
-      ->capture_default_str()
-      ->check(CLI::IsMember(protocol_names()))
-      ->group(group);
-  sub->add_option("--tasks", o->tasks, "Length of the stream")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 1000000))
-      ->group(group);
-  sub->add_option("--classes-per-task", o->classes_per_task, "Classes of one task")
-      ->capture_default_str()
-      ->check(CLI::Range(2, 100000))
-      ->group(group);
-  sub->add_option("--draw", o->draw,
-                  "Which classes a task gets: disjoint, deck (every class once per round), iid, or auto: disjoint "
-                  "while classes last, then deck")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "disjoint", "deck", "iid"}))
-      ->group(group);
-  sub->add_option("--shuffle", o->shuffle,
-                  "input-permutation: permute all pixels, pixels inside patches, or the order of patches")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"pixels", "within-patch", "patch-order"}))
-      ->group(group);
-  sub->add_option("--domain", o->domain, "domain: rotation, hue, contrast, blur, noise or inversion")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"rotation", "hue", "contrast", "blur", "noise", "inversion"}))
-      ->group(group);
-  sub->add_option("--label-noise", o->label_noise, "noisy-label: share of wrong labels in the first task; falls to 0")
-      ->capture_default_str()
-      ->check(number_in(0.0, 1.0))
-      ->group(group);
-  sub->add_option("--train-on", o->train_on, "class-incremental: train on the new classes, or on all seen so far")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"new", "seen"}))
-      ->group(group);
-  sub->add_option("--then", o->then,
-                  "After the last task, go on with another protocol for as many tasks (a concatenation)")
-      ->check(CLI::IsMember(protocol_names()))
-      ->group(group);
-  sub->add_option("--head", o->head,
-                  "At a new task the head is drawn anew (fresh), zeroed (zero) or kept (keep); every task has its own "
-                  "(multi); or one head for all classes is restricted to those of the task (masked) or those seen so "
-                  "far (growing). auto: growing for class-incremental, else fresh")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"auto", "fresh", "zero", "keep", "multi", "masked", "growing"}))
-      ->group(group);
-  sub->add_option("--optimizer-state", o->optimizer_state, "At a new task moments and counts are kept or cleared")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"keep", "clear"}))
-      ->group(group);
-  constexpr const char* what = "What is compared";
-  sub->add_option("--methods", o->methods, "Comma-separated methods, each name[:key=value...]; see --list-methods")
-      ->capture_default_str()
-      ->group(what);
-  sub->add_option("--seeds", o->seeds,
-                  "Seeds: 1,2,3 or 1-5. A seed fixes classes, order, initial weights and augmentation for every method")
-      ->capture_default_str()
-      ->group(what);
-  sub->add_flag("--list-methods", *list, "Explain every method and stop")->group(what);
-  constexpr const char* where = "Run folder";
-  sub->add_option("--out", o->out, "Folder for config.toml, metrics.jsonl, summary.json, accuracy.png, checkpoints/")
-      ->capture_default_str()
-      ->group(where);
-  sub->add_flag("--resume", o->resume, "Continue the run in --out from its last checkpoint")->group(where);
-  sub->add_option("--checkpoint-seconds", o->checkpoint_seconds,
-                  "At most this much work is lost when the run is killed")
-      ->capture_default_str()
-      ->check(number_in(0.0, 1e6))
-      ->group(where);
-  sub->add_option("--probe-images", o->probe_images, "Images for the per-block diagnosis after each task (0: none)")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 100000))
-      ->group(where);
-  add_data_options(*sub, o->data);
-  add_training_options(*sub, o->training);
-  add_model_options(*sub, o->model);
-  add_machine_options(*sub, o->machine);
-  add_config_option(*sub, *config);
+  add_continual_options(*sub, *o, *config);
+  sub->add_flag("--list-methods", *list, "Explain every method and stop")->group("What is compared");
   sub->callback([o, config, list, sub, &run] {
     run = [o, config, list, sub] {
       if (*list) return list_methods();

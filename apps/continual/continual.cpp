@@ -9,9 +9,10 @@
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <set>
 
+#include "apps/continual/evaluate.h"
 #include "apps/continual/plan.h"
+#include "apps/continual/position.h"
 #include "apps/continual/probe.h"
 #include "apps/continual/summary.h"
 #include "apps/run/checkpoint.h"
@@ -31,49 +32,6 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 /// Raised inside the loops when a signal asked to stop; everything was saved.
 struct Stopped {};
-
-struct Position {
-  std::size_t run = 0;  // index of the (method, seed) pair
-  std::int64_t task = 0, epoch = 0, batch = 0;
-  bool begun = false;  // the task's boundary work (head, optimizer) is done
-  double loss_sum = 0.0, seconds = 0.0, train_seconds = 0.0, wait_seconds = 0.0;
-  std::int64_t correct = 0, seen = 0, trained_images = 0;
-};
-
-nlohmann::json to_json(const Position& p) {
-  return {{"run", p.run},
-          {"task", p.task},
-          {"epoch", p.epoch},
-          {"batch", p.batch},
-          {"begun", p.begun},
-          {"loss_sum", p.loss_sum},
-          {"seconds", p.seconds},
-          {"train_seconds", p.train_seconds},
-          {"wait_seconds", p.wait_seconds},
-          {"correct", p.correct},
-          {"seen", p.seen},
-          {"trained_images", p.trained_images}};
-}
-Position position_from_json(const nlohmann::json& j) {
-  Position p;
-  p.run = j.at("run"), p.task = j.at("task"), p.epoch = j.at("epoch"), p.batch = j.at("batch"), p.begun = j.at("begun");
-  p.loss_sum = j.at("loss_sum"), p.seconds = j.at("seconds"), p.train_seconds = j.at("train_seconds");
-  p.wait_seconds = j.at("wait_seconds"), p.correct = j.at("correct"), p.seen = j.at("seen"),
-  p.trained_images = j.at("trained_images");
-  return p;
-}
-
-/// The test samples of the classes that the task brought; the others belong to earlier tasks.
-SampleSet own_test(const Task& task) {
-  const std::set<std::int32_t> own(task.head_labels.begin(), task.head_labels.end());
-  SampleSet some{task.test.split, {}, {}};
-  for (std::int64_t i = 0; i < task.test.size(); ++i) {
-    if (!own.contains(task.test.labels[std::size_t(i)])) continue;
-    some.indices.push_back(task.test.indices[std::size_t(i)]);
-    some.labels.push_back(task.test.labels[std::size_t(i)]);
-  }
-  return some;
-}
 
 class Benchmark {
  public:
@@ -133,12 +91,6 @@ class Benchmark {
                         " threads; run folder ", o_.out));
   }
 
-  TrainerConfig with_stats(TrainerConfig c, const Task& task) const {
-    const ChannelStats s = channel_stats(*plan_.data(), task.train, {o_.model.channels, o_.model.image_size});
-    c.mean = s.mean, c.stddev = s.stddev;
-    return c;
-  }
-
   void save(Trainer* trainer) {
     log_->sync();
     nlohmann::json results = nlohmann::json::array();
@@ -163,7 +115,6 @@ class Benchmark {
     results_.push_back(current_);
     current_ = {};
     at_ = Position{.run = at_.run + 1};
-    save(nullptr);
     write_summary(false);
     pause_point(nullptr);
   }
@@ -172,9 +123,9 @@ class Benchmark {
     const Pair& pair = pairs_[at_.run];
     stream_ = plan_.stream(pair.seed);
     current_.method = pair.method, current_.seed = pair.seed;
-    Trainer trainer(with_stats(plan_.trainer(pair, *stream_), stream_->task(0)));
+    Trainer trainer(with_stats(plan_.trainer(pair, *stream_), plan_, stream_->task(0)));
     if (resumed && !resumed->tensors.entries().empty()) {
-      if (plan_.trainer_head() == "multi") trainer.expect_heads(at_.begun ? at_.task : at_.task - 1);
+      plan_.expect_heads(trainer, at_);
       resumed->restore(trainer.state());
       trainer.restored();
     }
@@ -195,6 +146,9 @@ class Benchmark {
                       .add("why", e.what()));
       progress_->note(cat(pair.method, ", seed ", pair.seed, ", task ", at_.task + 1, ": ", e.what()));
     }
+    // The last checkpoint of a pair holds its final weights, for evergrad eval; one of a diverged pair would only be
+    // trained on again.
+    if (!current_.diverged) save(&trainer);
     current_.skipped_steps = trainer.skipped();
     current_.wall_seconds = at_.seconds;
     current_.images_per_second = at_.train_seconds > 0 ? double(at_.trained_images) / at_.train_seconds : 0.0;
@@ -243,16 +197,10 @@ class Benchmark {
     return schedule_factor(parse_schedule(o_.training.schedule), step, steps, o_.training.warmup_steps);
   }
 
-  /// Test accuracy on the given samples of a task.
-  Evaluation test(Trainer& trainer, const Task& task, const SampleSet& samples) const {
-    Loader loader(plan_.data(), samples, task.transform, plan_.loader(task, pairs_[at_.run].seed, false));
-    return trainer.evaluate(loader, plan_.test_mask(task));
-  }
-
   void evaluate_task(Trainer& trainer, const Task& task) {
     const Pair& pair = pairs_[at_.run];
     const SampleSet own = own_test(task);
-    const Evaluation e = test(trainer, task, own);
+    const Evaluation e = test_task(plan_, pair, trainer, task, own);
     current_.task_accuracy.push_back(e.accuracy);
     LogLine line("task");
     line.add("method", pair.method).add("seed", pair.seed).add("task", at_.task + 1).add("name", task.name);
@@ -263,30 +211,21 @@ class Benchmark {
     if (task.test.size() > own.size() || !current_.seen_accuracy.empty()) {
       // Where classes arrive the test set is that of all classes so far; the first task's is its own.
       current_.seen_accuracy.resize(current_.task_accuracy.size() - 1, current_.task_accuracy[0]);
-      current_.seen_accuracy.push_back(test(trainer, task, task.test).accuracy);
+      current_.seen_accuracy.push_back(test_task(plan_, pair, trainer, task, task.test).accuracy);
       line.add("seen_accuracy", current_.seen_accuracy.back());
     }
-    if (o_.probe_images > 0) add_probe(line, trainer, task);
+    if (o_.test_earlier) {
+      std::vector<double>& row = current_.matrix.emplace_back();
+      for (const Evaluation& earlier : test_earlier(plan_, pair, trainer, *stream_, at_.task))
+        row.push_back(earlier.accuracy);
+      line.add("accuracy_by_task", std::span<const double>(row));
+    }
+    if (o_.probe_images > 0) add_probe(line, plan_, pair, trainer, task);
     for (const auto& [name, value] : trainer.optimizer().scalars()) line.add("optimizer." + name, value);
     log_->write(line);
     progress_->note(cat(pair.method, ", seed ", pair.seed, ", task ", at_.task + 1, "/", stream_->tasks(),
                         ": train loss ", fixed(at_.seen ? at_.loss_sum / double(at_.seen) : 0.0, 3), ", test accuracy ",
                         fixed(100 * e.accuracy, 2), "%"));
-  }
-
-  void add_probe(LogLine& line, Trainer& trainer, const Task& task) {
-    SampleSet some = task.test;
-    const std::int64_t count = std::min<std::int64_t>(o_.probe_images, some.size());
-    some.indices.resize(std::size_t(count)), some.labels.resize(std::size_t(count));
-    Loader loader(plan_.data(), some, task.transform, plan_.loader(task, pairs_[at_.run].seed, false));
-    const std::vector<BlockProbe> blocks = probe_blocks(trainer, loader);
-    std::vector<double> rank, active, weight, gradient;
-    for (const BlockProbe& b : blocks) {
-      rank.push_back(b.effective_rank), active.push_back(b.active_units);
-      weight.push_back(b.weight_norm), gradient.push_back(b.gradient_norm);
-    }
-    line.add("effective_rank", std::span<const double>(rank)).add("active_units", std::span<const double>(active));
-    line.add("weight_norm", std::span<const double>(weight)).add("gradient_norm", std::span<const double>(gradient));
   }
 
   void show(std::int64_t per_epoch) {

@@ -6,6 +6,10 @@
 
 #include "apps/options.h"
 
+namespace CLI {
+class App;
+}
+
 namespace eg {
 
 struct ContinualOptions {
@@ -23,10 +27,18 @@ struct ContinualOptions {
   bool resume = false;
   double checkpoint_seconds = 30.0;
   int probe_images = 256;
+  bool test_earlier = false;
 };
+
+/// The flags of `evergrad continual`.
+void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& config);
 
 /// Runs everything that is not finished yet. Returns the exit code: 0, 130 or 143 after a signal (resumable), 1 when
 /// every run diverged. Throws Error for anything that a person must change.
 int run_continual(const ContinualOptions& options);
+
+/// Prints the test accuracy of a checkpoint of that run, on the task in hand and on the earlier ones that its network
+/// still has a head for. Throws Error{io|format}.
+int evaluate_continual(const ContinualOptions& options, const std::string& checkpoint);
 
 }  // namespace eg

@@ -37,8 +37,9 @@ double forgetting(const ResultMatrix& r) {
   if (tasks < 2) return 0.0;
   double sum = 0.0;
   for (std::size_t j = 0; j + 1 < tasks; ++j) {
-    double best = r[0][j];
-    for (std::size_t l = 1; l + 1 < tasks; ++l) best = std::max(best, r[l][j]);
+    double best = r[j][j];
+    for (std::size_t l = 0; l + 1 < tasks; ++l)
+      if (j < r[l].size() && r[l][j] > best) best = r[l][j];  // what was not evaluated (NaN) is no best
     sum += best - r[tasks - 1][j];
   }
   return sum / double(tasks - 1);

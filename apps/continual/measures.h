@@ -6,7 +6,8 @@
 
 namespace eg {
 
-/// R[i][j]: test accuracy on task j after finishing task i. Missing evaluations are NaN.
+/// R[i][j]: test accuracy on task j after finishing task i. Missing evaluations are NaN; row i may end after R[i][i],
+/// and then forward transfer is not defined.
 using ResultMatrix = std::vector<std::vector<double>>;
 
 /// Mean of the accuracies on the task just learned: the primary plasticity number (AAT).

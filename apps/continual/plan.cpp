@@ -38,6 +38,7 @@ Plan::Plan(const ContinualOptions& given)
   resolve_head();
   resolve_draw();
   check_test_limit();
+  check_test_earlier();
   const auto first = stream(seeds_[0]);
   for (const std::string& method : methods_) settings_.push_back(method_settings(trainer({method, seeds_[0]}, *first)));
 }
@@ -69,6 +70,22 @@ void Plan::check_test_limit() const {
     return cat("--test-limit ", limit, " is spread over all classes so far, ", classes,
                " in the last task, and leaves some without a test image; use 0 (no limit) or at least ", classes);
   });
+}
+
+void Plan::check_test_earlier() const {
+  check(!o_.test_earlier || knows_earlier(), Kind::usage, [&] {
+    return cat("--test-earlier asks about tasks whose head is gone: --head ", o_.head,
+               " replaces it at every task; use --head keep, multi, masked or growing");
+  });
+  check(!o_.test_earlier || o_.head != "multi" || o_.training.ema == 0.0, Kind::usage, [] {
+    return std::string(
+        "--test-earlier with --head multi and --ema: the average holds the present head only, not those of earlier "
+        "tasks; leave out one of the three");
+  });
+}
+
+void Plan::expect_heads(Trainer& trainer, const Position& at) const {
+  if (trainer_head() == "multi") trainer.expect_heads(at.begun ? at.task : at.task - 1);
 }
 
 void Plan::resolve_draw() {
@@ -137,7 +154,8 @@ Config Plan::config() const {
   c.set("train-on", o_.train_on), c.set("then", o_.then), c.set("head", o_.head);
   c.set("optimizer-state", o_.optimizer_state), c.set("methods", o_.methods), c.set("seeds", seeds);
   c.set(kSettingsKey, settings_);
-  c.set("probe-images", o_.probe_images), c.set("checkpoint-seconds", o_.checkpoint_seconds);
+  c.set("probe-images", o_.probe_images), c.set("test-earlier", o_.test_earlier),
+      c.set("checkpoint-seconds", o_.checkpoint_seconds);
   write_shared(c, o_.data, o_.training, o_.model, machine_);
   return c;
 }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "apps/continual/continual.h"
+#include "apps/continual/position.h"
 #include "apps/run/config.h"
 #include "apps/setup.h"
 #include "apps/trainer.h"
@@ -38,6 +39,10 @@ class Plan {
   Tensor test_mask(const Task& task) const;
   TrainerConfig trainer(const Pair& pair, const TaskStream& stream) const;
   LoaderConfig loader(const Task& task, std::uint64_t seed, bool training) const;
+  /// True when the head that a task leaves can still be asked about earlier tasks.
+  bool knows_earlier() const { return o_.head != "fresh" && o_.head != "zero"; }
+  /// Room for the heads that a checkpoint at this position holds.
+  void expect_heads(Trainer& trainer, const Position& at) const;
   /// What config.toml holds.
   Config config() const;
 
@@ -45,6 +50,7 @@ class Plan {
   void resolve_head();
   void resolve_draw();
   void check_test_limit() const;
+  void check_test_earlier() const;
 
   ContinualOptions o_;
   ResolvedMachine machine_;

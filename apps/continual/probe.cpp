@@ -71,4 +71,19 @@ std::vector<BlockProbe> probe_blocks(Trainer& trainer, Loader& images) {
   return blocks;
 }
 
+void add_probe(LogLine& line, const Plan& plan, const Pair& pair, Trainer& trainer, const Task& task) {
+  SampleSet some = task.test;
+  const std::int64_t count = std::min<std::int64_t>(plan.options().probe_images, some.size());
+  some.indices.resize(std::size_t(count)), some.labels.resize(std::size_t(count));
+  Loader loader(plan.data(), some, task.transform, plan.loader(task, pair.seed, false));
+  const std::vector<BlockProbe> blocks = probe_blocks(trainer, loader);
+  std::vector<double> rank, active, weight, gradient;
+  for (const BlockProbe& b : blocks) {
+    rank.push_back(b.effective_rank), active.push_back(b.active_units);
+    weight.push_back(b.weight_norm), gradient.push_back(b.gradient_norm);
+  }
+  line.add("effective_rank", std::span<const double>(rank)).add("active_units", std::span<const double>(active));
+  line.add("weight_norm", std::span<const double>(weight)).add("gradient_norm", std::span<const double>(gradient));
+}
+
 }  // namespace eg

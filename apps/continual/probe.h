@@ -2,7 +2,8 @@
 #pragma once
 #include <vector>
 
-#include "apps/trainer.h"
+#include "apps/continual/plan.h"
+#include "engine/log.h"
 
 namespace eg {
 
@@ -15,5 +16,8 @@ struct BlockProbe {
 
 /// Runs the loader's images forward (no gradient, no augmentation) and measures every block. Changes nothing.
 std::vector<BlockProbe> probe_blocks(Trainer& trainer, Loader& images);
+
+/// The same on the first --probe-images test images of a task, as lists (one number per block) of a log line.
+void add_probe(LogLine& line, const Plan& plan, const Pair& pair, Trainer& trainer, const Task& task);
 
 }  // namespace eg

@@ -23,6 +23,11 @@ nlohmann::json to_json(const RunResult& r) {
                       {"skipped_steps", r.skipped_steps},
                       {"diverged", r.diverged}};
   if (!r.seen_accuracy.empty()) j["seen_accuracy"] = r.seen_accuracy;
+  if (!r.matrix.empty()) {
+    j["accuracy_matrix"] = r.matrix;
+    j["backward_transfer"] = backward_transfer(r.matrix);
+    j["forgetting"] = forgetting(r.matrix);
+  }
   if (!r.note.empty()) j["note"] = r.note;
   return j;
 }
@@ -33,6 +38,7 @@ RunResult result_from_json(const nlohmann::json& j) {
   r.seed = j.at("seed").get<std::uint64_t>();
   r.task_accuracy = j.at("task_accuracy").get<std::vector<double>>();
   r.seen_accuracy = j.value("seen_accuracy", std::vector<double>{});
+  r.matrix = j.value("accuracy_matrix", ResultMatrix{});
   r.images_per_second = j.at("images_per_second").get<double>();
   r.wall_seconds = j.at("wall_seconds").get<double>();
   r.wait_share = j.value("data_wait_share", 0.0);

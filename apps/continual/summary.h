@@ -11,9 +11,10 @@ namespace eg {
 struct RunResult {
   std::string method;
   std::uint64_t seed = 0;
-  std::vector<double> task_accuracy;  // test accuracy (0..1) on task k right after learning it
-  std::vector<double> seen_accuracy;  // on all classes seen so far; only for protocols with a growing head
-  double images_per_second = 0.0;     // training images over training time, evaluation not counted
+  std::vector<double> task_accuracy;        // test accuracy (0..1) on task k right after learning it
+  std::vector<double> seen_accuracy;        // on all classes seen so far; only for protocols with a growing head
+  std::vector<std::vector<double>> matrix;  // [i][j <= i]: on task j after task i; only with --test-earlier
+  double images_per_second = 0.0;           // training images over training time, evaluation not counted
   double wall_seconds = 0.0;
   double wait_share = 0.0;         // share of training time spent waiting for data
   std::int64_t skipped_steps = 0;  // updates left out because of a non-finite gradient

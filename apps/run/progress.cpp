@@ -60,7 +60,7 @@ Progress Progress::standard() { return {std::cerr, ::isatty(STDERR_FILENO) == 1}
 void Progress::update(const ProgressState& state, Clock::time_point now) {
   if (!running_) started_ = now, done_at_start_ = state.done, shown_ = now - interval_, running_ = true;
   const bool new_part = state.what != last_what_ || state.task != last_task_;
-  if (now - shown_ < interval_ && !(new_part && !terminal_)) return;
+  if (now - shown_ < interval_ && !new_part) return;
   shown_ = now, last_what_ = state.what, last_task_ = state.task;
   // A resumed run starts at some share done; only what this process did tells its speed.
   const double elapsed = std::chrono::duration<double>(now - started_).count();

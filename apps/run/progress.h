@@ -24,7 +24,7 @@ class Progress {
  public:
   using Clock = std::chrono::steady_clock;
   /// Writes to `out`. On a terminal the line is rewritten at most ten times a second; elsewhere a plain line appears at
-  /// most every `interval` and at every change of `what` or `task`.
+  /// most every `interval`. A change of `what` or `task` shows at once.
   Progress(std::ostream& out, bool terminal, std::chrono::milliseconds interval = std::chrono::seconds(10));
   /// stderr, as a terminal when it is one.
   static Progress standard();

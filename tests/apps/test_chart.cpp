@@ -155,14 +155,14 @@ TEST_CASE("progress: on a terminal one line is rewritten and cleared for notes")
     Progress p(out, true);
     const Progress::Clock::time_point t0 = Progress::Clock::now();
     p.update({.what = "a"}, t0);
-    p.update({.what = "b"}, t0 + 50ms);  // too soon
-    p.update({.what = "c"}, t0 + 150ms);
+    p.update({.what = "a", .loss = 2.0}, t0 + 50ms);  // too soon
+    p.update({.what = "a", .loss = 3.0}, t0 + 150ms);
+    p.update({.what = "c"}, t0 + 160ms);  // another run shows at once
     p.note("done");
     p.update({.what = std::string(1000, 'x')}, t0 + 300ms);
   }
   const std::string text = out.str();
-  CHECK(contains(text, "\ra\x1b[K\rc\x1b[K\r\x1b[Kdone\n\rxxx"));
-  CHECK_FALSE(contains(text, "b\x1b"));
+  CHECK(contains(text, "\ra\x1b[K\ra | loss 3\x1b[K\rc\x1b[K\r\x1b[Kdone\n\rxxx"));
   CHECK_FALSE(contains(text, std::string(500, 'x')));  // cut at the width of the terminal
   CHECK(text.substr(text.size() - 4) == "\r\x1b[K");
 }

@@ -187,3 +187,72 @@ TEST_CASE("continual: config.toml is fully resolved and repeats the run") {
   CHECK(outcome(folder / "c").size() == 2);  // a flag on the command line wins over the file
   CHECK(outcome(folder / "c")[0] == outcome(folder / "a")[1]);
 }
+
+TEST_CASE("continual: earlier tasks are tested when asked, each with its head, and nothing else changes") {
+  const TemporaryFolder folder;
+  for (const char* head : {"multi", "keep", "masked"}) {
+    const std::string shown = head;
+    INFO(shown);
+    const Args flags = {"--head", head, "--epochs", "4", "--lr", "0.01"};
+    finished(folder / (shown + "-plain"), flags, 1, 3);
+    const auto summary = finished(folder / shown, flags + Args{"--test-earlier"}, 1, 3);
+    CHECK(outcome(folder / shown) == outcome(folder / (shown + "-plain")));
+    const auto& result = summary.at("results").at(0);
+    const auto matrix = result.at("accuracy_matrix").get<std::vector<std::vector<double>>>();
+    REQUIRE(matrix.size() == 3);
+    double backward = 0.0;
+    for (std::size_t i = 0; i < 3; ++i) {
+      REQUIRE(matrix[i].size() == i + 1);
+      CHECK(matrix[i][i] == result.at("task_accuracy")[i].get<double>());
+      if (i < 2) backward += (matrix[2][i] - matrix[i][i]) / 2;
+    }
+    CHECK(result.at("backward_transfer").get<double>() == doctest::Approx(backward).epsilon(1e-12));
+    const auto lines = lines_of(folder / shown / "metrics.jsonl");
+    CHECK(lines[2].at("accuracy_by_task").get<std::vector<double>>() == matrix[2]);
+  }
+  const auto incremental =
+      finished(folder / "growing", {"--protocol", "class-incremental", "--test-limit", "60", "--test-earlier"}, 1, 3);
+  const auto& grown = incremental.at("results").at(0);
+  const auto last = grown.at("accuracy_matrix").at(2).get<std::vector<double>>();
+  CHECK(last[2] == grown.at("task_accuracy")[2].get<double>());
+  check_refused(evergrad(tiny_continual(folder / "no") + Args{"--test-earlier"}), 2,
+                {"--test-earlier", "--head fresh"});
+  check_refused(evergrad(tiny_continual(folder / "no") + Args{"--test-earlier", "--head", "multi", "--ema", "0.9"}), 2,
+                {"--ema", "multi"});
+}
+
+TEST_CASE("eval: repeats the tests of a continual run from its checkpoint, the earlier tasks' included") {
+  const TemporaryFolder folder;
+  const auto table = [&](const Args& more) {
+    const Ended e = evergrad(Args{"eval", "--checkpoint"} + more);
+    INFO(e.all());
+    REQUIRE(e.code == 0);
+    return e.out;
+  };
+  const auto percent = [](double a) {
+    char text[32];
+    std::snprintf(text, sizeof text, " %.2f ", 100 * a);
+    return std::string(text);
+  };
+  const std::vector<std::pair<const char*, Args>> variants = {
+      {"multi", {"--head", "multi"}}, {"fresh", {"--head", "fresh"}}, {"average", {"--head", "keep", "--ema", "0.5"}}};
+  for (const auto& [name, more] : variants) {
+    const std::string shown = name;  // clang 14 cannot capture a structured binding, which INFO would
+    INFO(shown);
+    const auto out = folder / shown;
+    const bool earlier = shown != "fresh";
+    const auto summary = finished(
+        out,
+        more + Args{"--epochs", "4", "--lr", "0.01", "--seeds", "1-2"} + (earlier ? Args{"--test-earlier"} : Args{}), 2,
+        3);
+    const std::string text = table({out.string()});
+    CHECK(contains(text, "adamw, seed 2, after task 3 of 3"));
+    const auto& result = summary.at("results").at(1);
+    CHECK(contains(text, percent(result.at("task_accuracy")[2].get<double>())));
+    if (!earlier) continue;
+    for (const double a : result.at("accuracy_matrix")[2]) CHECK(contains(text, percent(a)));
+  }
+  CHECK(table({(folder / "multi").string(), "--threads", "1", "--device", "cpu"}) ==
+        table({(folder / "multi").string()}));
+  check_refused(evergrad({"eval", "--checkpoint", (folder / "multi").string(), "--method", "sgd"}), 2, {"--method"});
+}

@@ -14,9 +14,11 @@
 #include <vector>
 
 #include "engine/cpu/features.h"
+#include "engine/cpu/isa.h"
 #include "engine/cpu/kernels.h"
 #include "engine/cpu/matmul.h"
 #include "engine/parallel.h"
+#include "tests/kernels/amx_in_software.h"
 
 using namespace eg;
 using namespace eg::cpu;
@@ -185,21 +187,39 @@ std::vector<Case> cases_of(DType x, DType c) {
   return all;
 }
 
-/// Runs every case on every path of this machine.
+struct Way {
+  std::string name;
+  std::function<void(const Matmul&)> run;
+};
+
+/// Every path of this machine, and the AMX kernel on tiles in software where its packing can run.
+std::vector<Way> ways(DType x) {
+  std::vector<Way> all;
+  for (const MatmulPath path : matmul_paths(x))
+    all.push_back({to_string(path), [path](const Matmul& m) { matmul_on(path, m); }});
+#if defined(__x86_64__)
+  if (x == DType::bf16 && isa() == Isa::avx512)
+    all.push_back({"AMX in software",
+                   [](const Matmul& m) { run_tiled(m, MatmulPlan(m), amx_in_software(), choose_epilogue(m)); }});
+#endif
+  return all;
+}
+
+/// Runs every case in every way.
 template <class Body>
 void for_each_case(const Body& body) {
   const std::pair<DType, DType> types[] = {
       {DType::f32, DType::f32}, {DType::bf16, DType::bf16}, {DType::bf16, DType::f32}};
   for (const auto& pair : types) {
     const DType x = pair.first, c = pair.second;
-    for (const MatmulPath path : matmul_paths(x))
+    for (const Way& way : ways(x))
       for (const Case& t : cases_of(x, c)) {
-        CAPTURE(std::string(to_string(path)));
+        CAPTURE(way.name);
         CAPTURE(std::string(to_string(x)));
         CAPTURE(std::string(to_string(c)));
         CAPTURE(cat(t.m, " x ", t.n, " x ", t.k, " ta ", t.transpose_a, " tb ", t.transpose_b, " epilogue ",
                     int(t.epilogue), " accumulate ", t.accumulate));
-        body(path, t);
+        body(way, t);
       }
   }
 }
@@ -207,10 +227,10 @@ void for_each_case(const Body& body) {
 }  // namespace
 
 TEST_CASE("matmul: every path of this machine agrees with a loop in double and stays inside its buffers") {
-  for_each_case([](MatmulPath path, const Case& t) {
+  for_each_case([](const Way& way, const Case& t) {
     const Problem start(t);
     Problem got(t);
-    matmul_on(path, got.args());
+    way.run(got.args());
     CHECK(worst_error(start, got) <= 1.0);
     CHECK(got.c.sentinel_intact());
     CHECK(got.aux.sentinel_intact());
@@ -224,10 +244,10 @@ TEST_CASE("matmul: every path gives the same bits on 1 and on 3 threads") {
   for (const int threads : {1, 3}) {
     set_num_threads(threads);
     std::size_t at = 0;
-    for_each_case([&](MatmulPath path, const Case& t) {
+    for_each_case([&](const Way& way, const Case& t) {
       if (t.m * t.n * t.k < 30000) return;
       Problem now(t);
-      matmul_on(path, now.args());
+      way.run(now.args());
       for (const Numbers* output : {&now.c, &now.aux, &now.grad}) {
         if (threads == 1)
           one.push_back(output->fingerprint());

@@ -1,0 +1,102 @@
+// apps/continual/evaluate.cpp - see evaluate.h.
+#include "apps/continual/evaluate.h"
+
+#include <algorithm>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "apps/continual/position.h"
+#include "apps/run/checkpoint.h"
+#include "apps/run/table.h"
+
+namespace eg {
+namespace {
+
+Evaluation test_under(const Plan& plan, const Pair& pair, Trainer& trainer, const Task& task, const SampleSet& samples,
+                      const Tensor& mask) {
+  Loader loader(plan.data(), samples, task.transform, plan.loader(task, pair.seed, false));
+  return trainer.evaluate_task(task.index, loader, mask);
+}
+
+/// True when every class of `part` takes part in `whole` too.
+bool within(const std::vector<std::uint8_t>& part, const std::vector<std::uint8_t>& whole) {
+  return part.size() == whole.size() &&
+         std::equal(part.begin(), part.end(), whole.begin(), [](auto a, auto b) { return a <= b; });
+}
+
+}  // namespace
+
+/// The test samples of the classes that the task brought; the others belong to earlier tasks.
+SampleSet own_test(const Task& task) {
+  const std::set<std::int32_t> own(task.head_labels.begin(), task.head_labels.end());
+  SampleSet some{task.test.split, {}, {}};
+  for (std::int64_t i = 0; i < task.test.size(); ++i) {
+    if (!own.contains(task.test.labels[std::size_t(i)])) continue;
+    some.indices.push_back(task.test.indices[std::size_t(i)]);
+    some.labels.push_back(task.test.labels[std::size_t(i)]);
+  }
+  return some;
+}
+
+TrainerConfig with_stats(TrainerConfig config, const Plan& plan, const Task& first) {
+  const ModelOptions& m = plan.options().model;
+  const ChannelStats s = channel_stats(*plan.data(), first.train, {m.channels, m.image_size});
+  config.mean = s.mean, config.stddev = s.stddev;
+  return config;
+}
+
+Evaluation test_task(const Plan& plan, const Pair& pair, Trainer& trainer, const Task& task, const SampleSet& samples) {
+  return test_under(plan, pair, trainer, task, samples, plan.test_mask(task));
+}
+
+std::vector<Evaluation> test_earlier(const Plan& plan, const Pair& pair, Trainer& trainer, const TaskStream& stream,
+                                     std::int64_t now) {
+  const Task present = stream.task(now);
+  std::vector<Evaluation> all;
+  for (std::int64_t t = 0; t <= now; ++t) {
+    const Task task = stream.task(t);
+    const Task& rules = within(task.class_mask, present.class_mask) ? present : task;
+    all.push_back(test_under(plan, pair, trainer, task, own_test(task), plan.test_mask(rules)));
+  }
+  return all;
+}
+
+int evaluate_continual(const ContinualOptions& options, const std::string& checkpoint_path) {
+  const Plan plan(options);
+  const Checkpoint checkpoint = open_checkpoint(checkpoint_path);
+  check(checkpoint.state.contains("position"), Kind::format, [&] {
+    return cat(checkpoint_path, " is not a checkpoint of 'evergrad continual', but its configuration is one's");
+  });
+  const Position at = position_from_json(checkpoint.state.at("position"));
+  check(!checkpoint.tensors.entries().empty() && at.run < plan.pairs().size(), Kind::format, [&] {
+    return cat(checkpoint_path, " was written between two runs (a method with a seed) and holds no weights; give an ",
+               "older .json of its folder");
+  });
+  const Pair& pair = plan.pairs()[at.run];
+  const auto stream = plan.stream(pair.seed);
+  Trainer trainer(with_stats(plan.trainer(pair, *stream), plan, stream->task(0)));
+  plan.expect_heads(trainer, at);
+  checkpoint.restore(trainer.state());
+  trainer.restored();
+
+  const std::int64_t now = at.begun ? at.task : std::max<std::int64_t>(at.task - 1, 0);
+  std::cout << pair.method << ", seed " << pair.seed << ", " << (at.begun ? "in" : "after") << " task "
+            << (at.begun ? at.task + 1 : at.task) << " of " << stream->tasks() << '\n';
+  TextTable table({"task", "name", "test accuracy %", "loss", "images"});
+  const auto row = [&](std::int64_t t, const Evaluation& e) {
+    table.add_row({std::to_string(t + 1), stream->task(t).name, fixed(100 * e.accuracy, 2), fixed(e.loss, 4),
+                   std::to_string(e.count)});
+  };
+  if (plan.knows_earlier()) {
+    const std::vector<Evaluation> all = test_earlier(plan, pair, trainer, *stream, now);
+    for (std::int64_t t = 0; t <= now; ++t) row(t, all[std::size_t(t)]);
+  } else {
+    const Task task = stream->task(now);
+    row(now, test_task(plan, pair, trainer, task, own_test(task)));
+  }
+  std::cout << table.text();
+  return 0;
+}
+
+}  // namespace eg

@@ -1,0 +1,24 @@
+// apps/continual/evaluate.h - tests of a network that learns task after task: on the task in hand, and on earlier ones.
+#pragma once
+#include <cstdint>
+#include <vector>
+
+#include "apps/continual/plan.h"
+
+namespace eg {
+
+/// The test samples of the classes that the task brought; the others belong to earlier tasks.
+SampleSet own_test(const Task& task);
+
+/// Pixel mean and deviation of the first task's training images: what the network of a pair normalises with.
+TrainerConfig with_stats(TrainerConfig config, const Plan& plan, const Task& first);
+
+/// Test accuracy on the given samples of a task, under the test mask of `mask_of` (usually the same task).
+Evaluation test_task(const Plan& plan, const Pair& pair, Trainer& trainer, const Task& task, const SampleSet& samples);
+
+/// Test accuracy on tasks 0 .. now, in that order, each with its own head where every task has one. Where classes
+/// arrive, all classes so far compete, as in the test of the newest task.
+std::vector<Evaluation> test_earlier(const Plan& plan, const Pair& pair, Trainer& trainer, const TaskStream& stream,
+                                     std::int64_t now);
+
+}  // namespace eg

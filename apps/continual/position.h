@@ -1,0 +1,20 @@
+// apps/continual/position.h - where in a continual run one is; with the tensors it makes a checkpoint.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <nlohmann/json_fwd.hpp>
+
+namespace eg {
+
+struct Position {
+  std::size_t run = 0;  // index of the (method, seed) pair
+  std::int64_t task = 0, epoch = 0, batch = 0;
+  bool begun = false;  // the task's boundary work (head, optimizer) is done
+  double loss_sum = 0.0, seconds = 0.0, train_seconds = 0.0, wait_seconds = 0.0;
+  std::int64_t correct = 0, seen = 0, trained_images = 0;
+};
+
+nlohmann::json to_json(const Position& p);
+Position position_from_json(const nlohmann::json& j);
+
+}  // namespace eg

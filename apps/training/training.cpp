@@ -1,0 +1,249 @@
+// apps/training/training.cpp - see training.h.
+#include "apps/training/training.h"
+
+#include <chrono>
+#include <iostream>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "apps/run/checkpoint.h"
+#include "apps/run/progress.h"
+#include "apps/run/run_folder.h"
+#include "apps/run/signals.h"
+#include "apps/run/table.h"
+#include "apps/setup.h"
+#include "apps/trainer.h"
+#include "engine/log.h"
+#include "optim/schedule.h"
+
+namespace eg {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+TrainerConfig trainer_config(const TrainOptions& o, const ResolvedMachine& m, const Dataset& data, const Task& task) {
+  TrainerConfig c;
+  c.vit = vit_of(o.model, task.head_classes, m.activation);
+  c.device = m.device;
+  c.method = parse_method(o.method);
+  c.lr = o.training.lr, c.weight_decay = o.training.weight_decay, c.clip_norm = o.training.clip_norm;
+  c.smoothing = o.training.smoothing, c.ema = o.training.ema, c.accumulate = o.training.accumulate, c.seed = o.seed;
+  const ChannelStats s = channel_stats(data, task.train, {o.model.channels, o.model.image_size});
+  c.mean = s.mean, c.stddev = s.stddev;
+  return c;
+}
+
+Config resolved(const TrainOptions& o, const ResolvedMachine& m, std::int64_t classes, const std::string& settings) {
+  Config c;
+  c.set("stream", o.data.stream), c.set("data", o.data.data), c.set("classes", std::int64_t(classes)),
+      c.set("method", o.method);
+  c.set(kSettingsKey, settings);
+  c.set("seed", std::int64_t(o.seed)), c.set("checkpoint-seconds", o.checkpoint_seconds);
+  write_shared(c, o.data, o.training, o.model, m);
+  return c;
+}
+
+struct Position {
+  std::int64_t epoch = 0, batch = 0, images = 0;
+  double loss_sum = 0.0, seconds = 0.0;
+  std::int64_t correct = 0, seen = 0;
+  double loss() const { return seen ? loss_sum / double(seen) : 0.0; }
+  double accuracy() const { return seen ? double(correct) / double(seen) : 0.0; }
+  double images_per_second() const { return seconds > 0 ? double(images) / seconds : 0.0; }
+};
+
+/// One training run in its folder. Everything that a resumed one needs is in Position, the trainer and test_accuracy_.
+class Training {
+ public:
+  explicit Training(const TrainOptions& o)
+      : o_(o),
+        machine_(resolve_machine(o_.machine)),
+        data_(open_data(o_.data)),
+        task_(whole_dataset(*data_, o_.classes, o_.training.train_limit, o_.training.test_limit, 0.0, o_.seed)),
+        settings_(trainer_config(o_, machine_, *data_, task_)),
+        config_(resolved(o_, machine_, task_.head_classes, method_settings(settings_))),
+        folder_(RunFolder::open(o_.out, o_.resume)) {
+    if (folder_.continues())
+      check_resumable(folder_, config_);
+    else
+      config_.write(folder_.config());
+    checkpoints_.emplace(folder_.checkpoints());
+    trainer_.emplace(settings_);
+  }
+
+  int run() {
+    const bool resumed = load();
+    if (!resumed) progress_.note(trainer_->describe());
+    LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, task_.head_classes, true);
+    c.seed = o_.seed, c.epochs = o_.training.epochs;
+    Loader loader(data_, task_.train, task_.transform, c);
+    loader.seek(at_.epoch, at_.batch);
+    catch_stop_signals();
+    try {
+      while (at_.epoch < o_.training.epochs) {
+        if (!learn_epoch(loader)) {
+          progress_.clear();
+          std::cout << "Stopped by a signal and saved; continue with the same command and --resume.\n";
+          return stop_exit_code();
+        }
+        test();
+        at_.loss_sum = 0.0, at_.correct = at_.seen = at_.batch = 0;
+        ++at_.epoch;
+      }
+    } catch (const Diverged& e) {
+      progress_.clear();
+      std::cerr << "evergrad: diverged: " << e.what() << '\n';
+      write_json(folder_.summary(), {{"finished", true}, {"diverged", true}, {"why", e.what()}});
+      return 1;
+    }
+    save();
+    return finish(loader.wait_seconds());
+  }
+
+ private:
+  /// Takes the newest good checkpoint, if there is one, and opens the log where it was then.
+  bool load() {
+    std::vector<std::string> notes;
+    const std::optional<Checkpoint> c = checkpoints_->load_latest(&notes);
+    for (const std::string& n : notes) std::cerr << "evergrad: " << n << '\n';
+    std::uint64_t log_bytes = 0;
+    if (c) {
+      c->restore(trainer_->state());
+      trainer_->restored();
+      const auto& s = c->state;
+      at_ = {s.at("epoch"),   s.at("batch"),   s.at("images"), s.at("loss_sum"),
+             s.at("seconds"), s.at("correct"), s.at("seen")};
+      test_accuracy_ = s.at("test_accuracy").get<std::vector<double>>();
+      log_bytes = s.at("log_bytes");
+      saves_ = c->step;
+    }
+    log_.emplace(folder_.metrics(), log_bytes);
+    return c.has_value();
+  }
+
+  void save() {
+    log_->sync();
+    checkpoints_->save(++saves_, trainer_->state(),
+                       {{"epoch", at_.epoch},
+                        {"batch", at_.batch},
+                        {"images", at_.images},
+                        {"loss_sum", at_.loss_sum},
+                        {"seconds", at_.seconds},
+                        {"correct", at_.correct},
+                        {"seen", at_.seen},
+                        {"log_bytes", log_->bytes()},
+                        {"test_accuracy", test_accuracy_}});
+    last_save_ = Clock::now();
+  }
+
+  /// The rest of the present epoch. False: a signal asked to stop, and everything was saved.
+  bool learn_epoch(Loader& loader) {
+    const std::int64_t per_epoch = loader.batches_per_epoch(), steps = per_epoch * o_.training.epochs;
+    const Schedule schedule = parse_schedule(o_.training.schedule);
+    auto last = Clock::now();
+    while (const Batch* batch = loader.next()) {
+      const std::int64_t step = at_.epoch * per_epoch + at_.batch;
+      const StepResult r = trainer_->step(*batch, schedule_factor(schedule, step, steps, o_.training.warmup_steps));
+      at_.loss_sum += r.loss * double(r.count), at_.correct += r.correct;
+      at_.seen += r.count, at_.images += r.count, ++at_.batch;
+      at_.seconds += std::chrono::duration<double>(Clock::now() - last).count();
+      progress_.update({.what = o_.method,
+                        .epoch = at_.epoch + 1,
+                        .epochs = o_.training.epochs,
+                        .loss = at_.loss(),
+                        .accuracy = at_.accuracy(),
+                        .images_per_second = at_.images_per_second(),
+                        .done = double(step + 1) / double(steps)});
+      const bool stop = stop_signal() != 0;
+      if (stop || std::chrono::duration<double>(Clock::now() - last_save_).count() >= o_.checkpoint_seconds) save();
+      if (stop) return false;
+      last = Clock::now();
+    }
+    return true;
+  }
+
+  void test() {
+    LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, task_.head_classes, false);
+    c.epochs = 1;
+    Loader loader(data_, task_.test, task_.transform, c);
+    const Evaluation e = trainer_->evaluate(loader);
+    test_accuracy_.push_back(e.accuracy);
+    log_->write(LogLine("epoch")
+                    .add("epoch", at_.epoch + 1)
+                    .add("train_loss", at_.loss())
+                    .add("train_accuracy", at_.accuracy())
+                    .add("test_loss", e.loss)
+                    .add("test_accuracy", e.accuracy));
+    progress_.note(cat("epoch ", at_.epoch + 1, "/", o_.training.epochs, ": train loss ", fixed(at_.loss(), 3),
+                       ", test accuracy ", fixed(100 * e.accuracy, 2), "%"));
+  }
+
+  int finish(double wait_seconds) {
+    progress_.clear();
+    write_json(folder_.summary(), {{"finished", true},
+                                   {"diverged", false},
+                                   {"test_accuracy", test_accuracy_.back()},
+                                   {"epochs", test_accuracy_},
+                                   {"images_per_second", at_.images_per_second()},
+                                   {"data_wait_seconds", wait_seconds}});
+    std::cout << "test accuracy " << fixed(100 * test_accuracy_.back(), 2) << "%, " << fixed(at_.images_per_second(), 0)
+              << " images/s; run folder " << folder_.path().string() << '\n';
+    return 0;
+  }
+
+  const TrainOptions o_;
+  const ResolvedMachine machine_;
+  const std::shared_ptr<const Dataset> data_;
+  const Task task_;
+  const TrainerConfig settings_;
+  const Config config_;
+  RunFolder folder_;
+  std::optional<Checkpoints> checkpoints_;
+  std::optional<Trainer> trainer_;
+  std::optional<JsonLog> log_;
+  Progress progress_ = Progress::standard();
+  Position at_;
+  std::vector<double> test_accuracy_;  // after each epoch
+  std::int64_t saves_ = 0;
+  Clock::time_point last_save_ = Clock::now();
+};
+
+/// Replaces what means "the default" by what it becomes.
+void prepare(TrainOptions& o) {
+  if (o.data.stream == "procedural" && o.classes == 0) o.classes = 10;
+  resolve_model(o.model);
+}
+
+}  // namespace
+
+int run_training(TrainOptions options) {
+  prepare(options);
+  return Training(options).run();
+}
+
+int evaluate_training(TrainOptions o) {
+  prepare(o);
+  const ResolvedMachine machine = resolve_machine(o.machine);
+  const std::shared_ptr<const Dataset> data = open_data(o.data);
+  const Checkpoint checkpoint = open_checkpoint(o.checkpoint);
+  const Task task = whole_dataset(*data, o.classes, o.training.train_limit, o.training.test_limit, 0.0, o.seed);
+  TrainerConfig settings = trainer_config(o, machine, *data, task);
+  settings.ema = 0.0;  // what was averaged in training is loaded as the weights themselves
+  Trainer trainer(settings);
+  const SafetensorsEntry* weights = checkpoint.tensors.find("ema");
+  if (!weights) weights = checkpoint.tensors.find("weights");
+  check(weights != nullptr, Kind::format,
+        [&] { return cat(o.checkpoint, " holds no tensor 'weights'; give a checkpoint that evergrad train wrote"); });
+  checkpoint.tensors.load_into(*weights, trainer.arena().master);
+  trainer.arena().refresh_work();
+  LoaderConfig lc = base_loader(o.data, o.model, o.training.batch, task.head_classes, false);
+  lc.epochs = 1;
+  Loader loader(data, task.test, task.transform, lc);
+  const Evaluation e = trainer.evaluate(loader);
+  std::cout << "test accuracy " << fixed(100 * e.accuracy, 2) << "%, loss " << fixed(e.loss, 4) << ", " << e.count
+            << " images\n";
+  return 0;
+}
+
+}  // namespace eg

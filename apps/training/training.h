@@ -1,0 +1,37 @@
+// apps/training/training.h - ordinary supervised learning on one data set: `evergrad train`, and the test of what it
+// left.
+#pragma once
+#include <cstdint>
+#include <string>
+
+#include "apps/options.h"
+
+namespace CLI {
+class App;
+}
+
+namespace eg {
+
+struct TrainOptions {
+  ModelOptions model;
+  DataOptions data;
+  TrainingOptions training;
+  MachineOptions machine;
+  std::string method = "adamw", out = "runs/train", checkpoint;
+  std::uint64_t seed = 1;
+  int classes = 0;
+  bool resume = false;
+  double checkpoint_seconds = 60.0;
+};
+
+/// The flags that `train` and `eval` share.
+void add_train_options(CLI::App& sub, TrainOptions& o, std::string& config);
+
+/// Trains on the whole training set, a test after every epoch. Returns the exit code: 0, 130 or 143 after a signal
+/// (resumable), 1 when the loss was not finite. Throws Error for anything that a person must change.
+int run_training(TrainOptions options);
+
+/// Prints the test accuracy of o.checkpoint, which `evergrad train` wrote. Throws Error{io|format|shape}.
+int evaluate_training(TrainOptions options);
+
+}  // namespace eg
