@@ -1,4 +1,4 @@
-// tests/kernels/conform.cpp - buffers with guards, and the comparison.
+// tests/kernels/conform.cpp - buffers with guards, copies on other devices, and the comparison.
 #include "tests/kernels/conform.h"
 
 #include <algorithm>
@@ -9,7 +9,6 @@
 namespace eg::test {
 namespace {
 
-constexpr std::size_t kGuard = 64;
 constexpr std::byte kGuardByte{0xa5};
 
 double rounded(double value, DType type) {
@@ -19,28 +18,70 @@ double rounded(double value, DType type) {
   return reference::get(view, 0);
 }
 
+/// The emulated device guards every block itself, and finds reads outside too, if nothing legal lies beside it.
+std::size_t guard_of(Device device) { return device.type == DeviceType::emulated ? 0 : 64; }
+
 bool same_value(double a, double b) { return a == b || (a != a && b != b); }
 
 }  // namespace
 
-TensorView Arguments::make(const std::string& name, DType on_cpu, DType held, const Shape& shape, const Draw& draw,
+Arguments::Arguments(DType activation, bool exact, const Arguments* drawn)
+    : activation_(activation),
+      exact_(exact),
+      drawn_(drawn),
+      device_(exact ? kReference : device_under_test().device),
+      guard_(guard_of(device_)) {
+  if (device_.is_host()) return;
+  device_step_ = runtime(device_).allocate(sizeof(StepRecord));
+  device_state_ = runtime(device_).allocate(sizeof(ArrowState));
+}
+
+Arguments::~Arguments() {
+  if (device_.is_host()) return;
+  for (const Buffer& b : buffers_) runtime(device_).release(b.there);
+  runtime(device_).release(device_step_);
+  runtime(device_).release(device_state_);
+}
+
+void Arguments::upload() {
+  if (device_.is_host()) return;
+  DeviceRuntime& r = runtime(device_);
+  for (const Buffer& b : buffers_)
+    if (!b.block.empty()) r.copy_from_host(b.there, b.block.data(), b.block.size(), {});
+  r.copy_from_host(device_step_, &step, sizeof step, {});
+  r.copy_from_host(device_state_, &state, sizeof state, {});
+}
+
+void Arguments::download() {
+  if (device_.is_host()) return;
+  DeviceRuntime& r = runtime(device_);
+  for (Buffer& b : buffers_)
+    if (!b.block.empty()) r.copy_to_host(b.block.data(), b.there, b.block.size(), {});
+  r.copy_to_host(&step, device_step_, sizeof step, {});
+  r.copy_to_host(&state, device_state_, sizeof state, {});
+  r.synchronize({});
+}
+
+TensorView Arguments::make(const std::string& name, DType on_device, DType held, const Shape& shape, const Draw& draw,
                            Use use) {
   Buffer& b = buffers_.emplace_back();
-  b.name = name, b.use = use, b.on_cpu = on_cpu;
+  b.name = name, b.use = use, b.on_device = on_device;
   b.size = std::size_t(shape.size()) * size_of(held);
-  b.block.assign(kGuard + b.size + kGuard, kGuardByte);
-  b.view = {b.block.data() + kGuard, held, shape};
+  b.block.assign(guard_ + b.size + guard_, kGuardByte);
+  b.view = {b.block.data() + guard_, held, shape};
   const Buffer* const source = drawn_ ? &drawn_->buffers_.at(buffers_.size() - 1) : nullptr;
   check(!source || (source->name == name && source->view.shape == shape), Kind::internal,
         [&] { return "conformance: " + name + " is not what the first call asked for here"; });
   const Key k = key(3, "conformance", name);
   for (std::int64_t i = 0; i < shape.size(); ++i) {
     const double garbage = is_float(held) ? std::numeric_limits<double>::quiet_NaN() : 77.0;
-    const auto value = [&] { return source ? reference::get(source->view, i) : rounded(draw(k, i), on_cpu); };
+    const auto value = [&] { return source ? reference::get(source->view, i) : rounded(draw(k, i), on_device); };
     reference::put(b.view, i, use == Use::fresh ? garbage : value());
   }
   b.before = b.block;
-  return b.view;
+  if (device_.is_host()) return b.view;
+  b.there = runtime(device_).allocate(std::max<std::size_t>(b.block.size(), 1));  // empty is not absent
+  return {static_cast<std::byte*>(b.there) + guard_, held, shape};
 }
 
 TensorView Arguments::typed(const std::string& name, DType type, const Shape& shape, const Draw& draw, Use use) {
@@ -63,13 +104,12 @@ Values Arguments::values() const {
 std::map<std::string, DType> Arguments::outputs() const {
   std::map<std::string, DType> all;
   for (const Buffer& b : buffers_)
-    if (b.use != Use::input) all[b.name] = b.on_cpu;
+    if (b.use != Use::input) all[b.name] = b.on_device;
   return all;
 }
 
-std::vector<std::byte> Arguments::bytes() const {
+std::vector<std::byte> Arguments::bytes_of_state() const {
   std::vector<std::byte> all;
-  for (const Buffer& b : buffers_) all.insert(all.end(), b.block.begin(), b.block.end());
   const auto add = [&](const auto& plain) {
     const auto* const p = reinterpret_cast<const std::byte*>(&plain);
     all.insert(all.end(), p, p + sizeof(plain));
@@ -78,12 +118,19 @@ std::vector<std::byte> Arguments::bytes() const {
   return all;
 }
 
+std::vector<std::byte> Arguments::bytes() const {
+  std::vector<std::byte> all = bytes_of_state();
+  for (const Buffer& b : buffers_) all.insert(all.end(), b.block.begin(), b.block.end());
+  return all;
+}
+
 std::string Arguments::strays() const {
   for (const Buffer& b : buffers_) {
     if (b.use == Use::input && b.block != b.before) return "the input " + b.name + " has changed";
     const auto guarded = [](std::byte x) { return x == kGuardByte; };
-    if (!std::all_of(b.block.begin(), b.block.begin() + kGuard, guarded)) return "written before " + b.name;
-    if (!std::all_of(b.block.end() - kGuard, b.block.end(), guarded)) return "written behind " + b.name;
+    const auto guard = std::ptrdiff_t(guard_);
+    if (!std::all_of(b.block.begin(), b.block.begin() + guard, guarded)) return "written before " + b.name;
+    if (!std::all_of(b.block.end() - guard, b.block.end(), guarded)) return "written behind " + b.name;
   }
   return "";
 }
@@ -139,7 +186,8 @@ void compare(const Arguments& start, const Arguments& exact, const Arguments& go
   }
 }
 
-void everywhere(const std::function<void(cpu::Isa, bool)>& run) {
+namespace {
+void everywhere_on_cpu(const std::function<void(int, bool)>& run) {
   // A new number of threads means a new pool, which takes longer than most cases: one per case, by turning the order
   // around every time; 2 threads take part in every fourth.
   static int turn = 0;
@@ -153,10 +201,21 @@ void everywhere(const std::function<void(cpu::Isa, bool)>& run) {
       CAPTURE(std::string(cpu::to_string(isa)));
       CAPTURE(counts[round]);
       cpu::use_isa(isa);
-      run(isa, round == 0);
+      run(int(isa), round == 0);
     }
   }
   cpu::use_isa(before);
+}
+}  // namespace
+
+void everywhere(const std::function<void(int, bool)>& run) {
+  const DeviceUnderTest& d = device_under_test();
+  if (d.device == kCpu) return everywhere_on_cpu(run);
+  for (int schedule = 0; schedule < d.schedules; ++schedule) {
+    CAPTURE(schedule);
+    if (d.use_schedule) d.use_schedule(schedule);
+    run(0, schedule == 0);
+  }
 }
 
 }  // namespace detail

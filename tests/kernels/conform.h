@@ -1,11 +1,12 @@
-// tests/kernels/conform.h - the conformance suite: one entry of the cpu table against the same entry of `reference`.
+// tests/kernels/conform.h - the conformance suite: one entry of a device's table against the same entry of `reference`.
 //
 // A test says how to build the arguments of one call, and how far each output may be off. conforms() then
-//   - draws every input once, rounded to the cpu's types, so that both tables start from equal numbers;
+//   - draws every input once, rounded to the device's types, so that both tables start from equal numbers;
 //   - runs `reference` on them in double;
-//   - runs `cpu` on every instruction set of this machine, twice on 1 thread, and on 3 (some cases also on 2): the bits
-//     must be equal;
+//   - runs the device under test: `cpu` on every instruction set of this machine, twice on 1 thread, and on 3 (some
+//     cases also on 2); another device under each of its schedules. The bits must be equal;
 //   - compares, and looks at the guard bytes around every buffer and at the inputs, which must be untouched.
+// The same sources make one test program per device; device_under_test() is what differs.
 // Outputs that need not be initialised start as NaN, so that one that is read or left out shows.
 #pragma once
 #include <doctest/doctest.h>
@@ -44,14 +45,25 @@ inline Draw constant(double value) {
   return [=](const Key&, std::int64_t) { return value; };
 }
 
+struct DeviceUnderTest {
+  Device device;
+  /// Other devices than cpu: in how many ways each case runs, and what selects one before a run.
+  int schedules = 1;
+  void (*use_schedule)(int) = nullptr;
+};
+/// Every test program of this folder defines its own.
+const DeviceUnderTest& device_under_test();
+
 enum class Use { input, fresh, added };  // added: an output that holds drawn values before the call
 
-/// The buffers of one call. In the exact form, floats are held in double, with the values they have on the cpu.
+/// The buffers of one call, on the reference device in the exact form (floats held in double, with the values they have
+/// on the device under test), else on the device under test. On a device with memory of its own each buffer is a block
+/// there, and run() copies all of them there and back.
 class Arguments {
  public:
   /// With `drawn`, the buffers of an equal call, their values are copied instead of drawn again.
-  Arguments(DType activation, bool exact, const Arguments* drawn = nullptr)
-      : activation_(activation), exact_(exact), drawn_(drawn) {}
+  Arguments(DType activation, bool exact, const Arguments* drawn = nullptr);
+  ~Arguments();
   Arguments(const Arguments&) = delete;
   Arguments& operator=(const Arguments&) = delete;
 
@@ -71,20 +83,34 @@ class Arguments {
   TensorView x_out(const std::string& name, const Shape& shape, bool adds = false) {
     return out(name, activation_, shape, adds);
   }
-  /// The same, but of the cpu's type also in the exact form: for a stored result that the same call reads again.
+  /// The same, but of the device's type also in the exact form: for a stored result that the same call reads again.
   TensorView rounded_out(const std::string& name, DType type, const Shape& shape, bool adds = false);
 
   DType activation() const { return activation_; }
   bool exact() const { return exact_; }
   Values values() const;
-  /// Type on the cpu of every output.
+  /// Type on the device of every output.
   std::map<std::string, DType> outputs() const;
   /// All bytes that the call may have written, and the state below.
   std::vector<std::byte> bytes() const;
+  /// The state alone.
+  std::vector<std::byte> bytes_of_state() const;
   /// Empty, or what was written that must not be.
   std::string strays() const;
 
-  // Host-side state of the optimizer entries.
+  /// Where a call finds `step` and `state` below.
+  StepRecord* step_record() { return static_cast<StepRecord*>(place(&step, device_step_)); }
+  ArrowState* arrow_state() { return static_cast<ArrowState*>(place(&state, device_state_)); }
+
+  /// Runs one entry of the device's table on arguments made of these buffers.
+  template <class Args>
+  void run(void (*KernelTable::*entry)(const Args&, Stream), const Args& args) {
+    upload();
+    (kernels(device_).*entry)(args, {});
+    download();
+  }
+
+  // State of the optimizer entries, as the host sees it.
   StepRecord step;
   ArrowState state;
   std::vector<Segment> segments;
@@ -94,16 +120,23 @@ class Arguments {
   struct Buffer {
     std::string name;
     Use use;
-    DType on_cpu;
-    TensorView view;
+    DType on_device;
+    TensorView view;                       // into block
     std::vector<std::byte> block, before;  // guard, data, guard
     std::size_t size = 0;
+    void* there = nullptr;  // the block on a device with memory of its own
   };
-  TensorView make(const std::string& name, DType on_cpu, DType held, const Shape& shape, const Draw& draw, Use use);
+  void* place(void* host, void* device) const { return device_.is_host() ? host : device; }
+  void upload();
+  void download();
+  TensorView make(const std::string& name, DType on_device, DType held, const Shape& shape, const Draw& draw, Use use);
 
   DType activation_;
   bool exact_;
   const Arguments* drawn_;
+  const Device device_;
+  const std::size_t guard_;
+  void *device_step_ = nullptr, *device_state_ = nullptr;
   std::deque<Buffer> buffers_;
 };
 
@@ -127,9 +160,9 @@ std::vector<cpu::Isa> instruction_sets();
 
 namespace detail {
 void compare(const Arguments& start, const Arguments& exact, const Arguments& got, const Allowed& allowed);
-/// Calls run() for every instruction set on several numbers of threads. Puts the instruction set
-/// back, not the number of threads.
-void everywhere(const std::function<void(cpu::Isa, bool first_round)>& run);
+/// Calls run() in every way that the device under test has; all runs of one `variant` must give equal bits. On cpu:
+/// every instruction set on several numbers of threads (puts the instruction set back, not the number of threads).
+void everywhere(const std::function<void(int variant, bool first_round)>& run);
 }  // namespace detail
 
 /// Runs one case; `build` makes the arguments of the call from a set of buffers.
@@ -140,17 +173,17 @@ void conforms(void (*KernelTable::*entry)(const Args&, Stream), const std::strin
   CAPTURE(cat(activation));
   Arguments start(activation, true), exact(activation, true, &start);
   build(start);
-  (reference_table().*entry)(build(exact), {});
-  std::map<cpu::Isa, std::vector<std::byte>> first;
-  detail::everywhere([&](cpu::Isa isa, bool first_round) {
+  exact.run(entry, build(exact));
+  std::map<int, std::vector<std::byte>> first;
+  detail::everywhere([&](int variant, bool first_round) {
     Arguments got(activation, false, &start);
-    (cpu_table().*entry)(build(got), {});
+    got.run(entry, build(got));
     CHECK(got.strays() == "");
     if (!first_round) {
-      CHECK(got.bytes() == first.at(isa));
+      CHECK(got.bytes() == first.at(variant));
       return;
     }
-    first[isa] = got.bytes();
+    first[variant] = got.bytes();
     detail::compare(start, exact, got, allowed);
   });
 }

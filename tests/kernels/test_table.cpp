@@ -1,12 +1,12 @@
-// tests/kernels/test_table.cpp - the two tables are complete, and the suite forgets no entry.
+// tests/kernels/test_table.cpp - the tables are complete, and the suite forgets no entry.
 #include <algorithm>
 
 #include "tests/kernels/conform.h"
 
 namespace eg::test {
 
-TEST_CASE("kernel tables: reference and cpu have every entry") {
-  for (const KernelTable* table : {&reference_table(), &cpu_table()}) {
+TEST_CASE("kernel tables: reference and the device under test have every entry") {
+  for (const KernelTable* table : {&reference_table(), &kernels(device_under_test().device)}) {
 #define EVERGRAD_ENTRY(name, Args) CHECK_MESSAGE((table->name != nullptr), #name);
     EVERGRAD_FOR_EACH_KERNEL(EVERGRAD_ENTRY)
 #undef EVERGRAD_ENTRY
@@ -35,20 +35,6 @@ TEST_CASE("kernel tables: a kernel that a device lacks is refused with the names
   const std::string text = message([] { eg::detail::missing_kernel(kCpu, "gelu_fwd"); });
   CHECK(text.find("gelu_fwd") != std::string::npos);
   CHECK(text.find("cpu") != std::string::npos);
-}
-
-TEST_CASE("instruction sets: asking for one that the machine lacks is refused, and the choice shows") {
-  const cpu::Isa before = cpu::isa();
-  for (const cpu::Isa isa : {cpu::Isa::generic, cpu::Isa::avx2, cpu::Isa::avx512}) {
-    CAPTURE(std::string(cpu::to_string(isa)));
-    if (isa <= cpu::widest_isa()) {
-      cpu::use_isa(isa);
-      CHECK(cpu::isa() == isa);
-    } else {
-      CHECK_THROWS_AS(cpu::use_isa(isa), Error);
-    }
-  }
-  cpu::use_isa(before);
 }
 
 }  // namespace eg::test
