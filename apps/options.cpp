@@ -162,6 +162,9 @@ void add_machine_options(CLI::App& sub, MachineOptions& o) {
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->group(group);
+  sub.add_flag("--no-graph", o.no_graph,
+               "cuda, emulated: launch every kernel of a training step instead of replaying a recorded step")
+      ->group(group);
   sub.add_option("--threads", o.threads, "CPU threads (0: all cores)")
       ->capture_default_str()
       ->check(CLI::Range(0, 1024))

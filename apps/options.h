@@ -45,6 +45,7 @@ struct TrainingOptions {
 struct MachineOptions {
   std::string device = "cpu", precision = "auto";
   int threads = 0;
+  bool no_graph = false;
 };
 
 /// A finite number of [low, high]. CLI::Range would let nan pass, since no comparison with it is true.

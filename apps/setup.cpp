@@ -13,6 +13,7 @@ namespace eg {
 ResolvedMachine resolve_machine(const MachineOptions& o) {
   set_num_threads(o.threads);
   ResolvedMachine m;
+  m.record_steps = !o.no_graph;
   m.device = parse_device(o.device);
   kernels(m.device);  // throws when the device is not here
   m.precision = o.precision;
@@ -76,7 +77,7 @@ LoaderConfig base_loader(const DataOptions& data, const ModelOptions& model, std
 
 void check_resumable(const RunFolder& folder, const Config& now) {
   const Config before = Config::read(folder.config());
-  const std::set<std::string, std::less<>> free{"checkpoint-seconds", "workers"};
+  const std::set<std::string, std::less<>> free{"checkpoint-seconds", "workers", "no-graph"};
   // The flags first: a changed --lr explains more than the changed settings that follow from it.
   std::set<std::string, std::less<>> but_settings = free;
   but_settings.insert(kSettingsKey);
@@ -103,6 +104,7 @@ void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, con
       c.set("layer-scale", m.layer_scale);
   c.set("drop-path", m.drop_path), c.set("registers", m.registers);
   c.set("device", to_string(machine.device)), c.set("precision", machine.precision), c.set("threads", num_threads());
+  c.set("no-graph", !machine.record_steps);
 }
 
 }  // namespace eg

@@ -15,6 +15,7 @@ struct ResolvedMachine {
   Device device;
   std::string precision;  // "fp32" or "bf16", never "auto"
   DType activation = DType::f32;
+  bool record_steps = true;
 };
 
 /// Sets the thread count, checks that the device exists, resolves --precision auto: bf16 where this processor

@@ -11,16 +11,6 @@
 namespace eg {
 namespace {
 
-/// Host memory as a tensor, copied only when the device cannot read it.
-template <class T>
-Tensor borrow(const T* data, const Shape& shape, Device device) {
-  const std::size_t bytes = std::size_t(shape.size()) * sizeof(T);
-  auto storage = std::make_shared<Storage>(kCpu, const_cast<T*>(data), bytes, [] {});
-  const Tensor host = Tensor::on(std::move(storage), 0, shape, dtype_of<T>);
-  if (!device.is_host()) return host.to(device);
-  return Tensor::on(std::make_shared<Storage>(device, const_cast<T*>(data), bytes, [] {}), 0, shape, dtype_of<T>);
-}
-
 double sum(const Tensor& t) {
   double total = 0.0;
   for (const double x : t.to_host()) total += x;
@@ -37,7 +27,8 @@ std::string method_settings(const TrainerConfig& config) {
   return make_optimizer(config.method, {params, &arena, config.vit.depth}, config.lr, config.weight_decay)->describe();
 }
 
-Trainer::Trainer(const TrainerConfig& config) : config_(config), model_(make_vit(config.vit)) {
+Trainer::Trainer(const TrainerConfig& config)
+    : config_(config), model_(make_vit(config.vit)), graph_(config.device, config.record_steps) {
   visit_params(model_, [&](Param& p) { params_.push_back(&p); });
   const DType activation = config.device.type == DeviceType::reference ? DType::f64 : config.vit.precision;
   arena_.build(params_, config.device, activation);
@@ -76,67 +67,65 @@ void Trainer::download_record() {
   runtime(config_.device).synchronize({});
 }
 
-Tensor Trainer::images_of(const Batch& batch, std::int64_t begin, std::int64_t end) const {
-  if (end < 0) end = batch.count;
-  const std::int64_t bytes = std::int64_t(batch.channels) * batch.size * batch.size;
-  return borrow(batch.images.data() + begin * bytes, {end - begin, batch.channels, batch.size, batch.size},
-                config_.device);
+namespace {
+Tensor rows(const Tensor& t, std::int64_t begin, std::int64_t end) {
+  return t ? t.slice(begin, end - begin) : Tensor{};
 }
+}  // namespace
 
-VitContext Trainer::context(const Batch& batch, bool training, std::int64_t begin, std::int64_t end) const {
-  if (end < 0) end = batch.count;
+VitContext Trainer::context(bool training, const Tensor& crop) const {
   VitContext c;
   c.training = training;
   c.step = static_cast<const StepRecord*>(device_record_.data());
   c.mean = mean_;
   c.stddev = stddev_;
-  if (training && !batch.crop.empty()) c.crop = borrow(batch.crop.data() + 3 * begin, {end - begin, 3}, config_.device);
+  if (training) c.crop = crop;
   return c;
 }
 
 /// The part [begin, end) of the batch's mean loss.
-Tensor Trainer::loss_of(const Tensor& logits, const Batch& batch, std::int64_t begin, std::int64_t end,
-                        const Tensor& mask, Tensor* correct) const {
-  const std::int64_t classes = model_.config.classes, n = end - begin;
-  Tensor labels, soft;
-  if (batch.soft_labels.empty()) {
-    labels = borrow(batch.labels.data() + begin, {n}, config_.device);
-  } else {
-    soft = Tensor::from(std::span(batch.soft_labels).subspan(std::size_t(begin * classes), std::size_t(n * classes)),
-                        {n, classes}, config_.device.statistic(), config_.device);
-  }
-  return cross_entropy(logits, labels, soft, mask, config_.smoothing, double(batch.count), correct);
+Tensor Trainer::loss_of(const StepInputs& in, std::int64_t begin, std::int64_t end, bool training, Tensor* correct) {
+  const Tensor logits = forward(model_, rows(in.images, begin, end), context(training, rows(in.crop, begin, end)));
+  return cross_entropy(logits, rows(in.labels, begin, end), rows(in.soft_labels, begin, end), in.class_mask,
+                       config_.smoothing, double(in.count), correct);
 }
 
-StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& class_mask) {
-  StepResult result;
-  result.count = batch.count;
-  StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
-  record().first_sample = std::int64_t(batch.first_sample);
-  optimizer_->prepare(ctx);
-  upload_record();
-
+/// Everything that the device does in a step. Only enqueues, so that it can be recorded; but on host devices, where a
+/// loss is known at once, a bad one is reported before anything else happens.
+void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) {
   // Gradient accumulation: the mean over the whole batch, split into passes, is the sum of the parts over one divisor.
-  const std::int64_t parts = std::min<std::int64_t>(config_.accumulate, batch.count);
+  const std::int64_t parts = std::min<std::int64_t>(config_.accumulate, in.count);
   for (std::int64_t part = 0; part < parts; ++part) {
-    const std::int64_t begin = batch.count * part / parts, end = batch.count * (part + 1) / parts;
+    const std::int64_t begin = in.count * part / parts, end = in.count * (part + 1) / parts;
     Tape tape;
     const Watched watched(tape, model_, part > 0);
     if (part + 1 == parts) tape.on_gradient_final([&](int group) { optimizer_->on_gradient_final(group, ctx); });
-    const Tensor logits = forward(model_, images_of(batch, begin, end), context(batch, true, begin, end));
     Tensor correct;
-    const Tensor loss = loss_of(logits, batch, begin, end, class_mask, &correct);
-    const double value = loss.to_host()[0];
-    if (!std::isfinite(value)) report_divergence(batch, true, class_mask, value);
-    result.loss += value;
-    result.correct += std::int64_t(sum(correct));
+    const Tensor loss = loss_of(in, begin, end, true, &correct);
+    if (config_.device.is_host() && !std::isfinite(sum(loss))) report_divergence(in, true, sum(loss));
+    out.losses.push_back(loss), out.corrects.push_back(correct);
     backward(tape, loss);
   }
-
   EVERGRAD_CALL(config_.device, global_norm,
                 GlobalNorm{.grad = arena_.grad.view(), .segments = all_gradients_, .step = ctx.device_step});
   optimizer_->step(ctx);
   if (ema_) ema_->update(ctx);
+}
+
+StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& class_mask) {
+  StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
+  record().first_sample = std::int64_t(batch.first_sample);
+  optimizer_->prepare(ctx);
+  upload_record();
+  const StepOutputs& out = graph_.run(batch, class_mask, model_.config.classes,
+                                      [&](const StepInputs& in, StepOutputs& outputs) { enqueue(in, outputs, ctx); });
+
+  StepResult result;
+  result.count = batch.count;
+  for (const Tensor& loss : out.losses) result.loss += sum(loss);
+  for (const Tensor& correct : out.corrects) result.correct += std::int64_t(sum(correct));
+  if (!std::isfinite(result.loss))
+    report_divergence(inputs_of(batch, class_mask, model_.config.classes, config_.device), true, result.loss);
   download_record();
   result.applied = record().finite != 0;
   record().step += 1;
@@ -146,12 +135,12 @@ StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& cla
   return result;
 }
 
-void Trainer::report_divergence(const Batch& batch, bool training, const Tensor& mask, double loss) {
+void Trainer::report_divergence(const StepInputs& in, bool training, double loss) {
   Tape tape;
   tape.watch_nonfinite(true);
   {
     const Watched watched(tape, model_, false);
-    loss_of(forward(model_, images_of(batch), context(batch, training)), batch, 0, batch.count, mask, nullptr);
+    loss_of(in, 0, in.count, training, nullptr);
   }
   const std::string op = tape.first_nonfinite_op();
   throw Diverged(cat(training ? "the loss is " : "the test loss is ", loss, " at step ", record().step, " (seed ",
@@ -165,12 +154,12 @@ Evaluation Trainer::evaluate(Loader& loader, const Tensor& class_mask) {
   Evaluation e;
   std::int64_t correct_count = 0;
   while (const Batch* batch = loader.next()) {
+    const StepInputs in = inputs_of(*batch, class_mask, model_.config.classes, config_.device);
     Tensor correct;
-    const Tensor labels = borrow(batch->labels.data(), {batch->count}, config_.device);
-    const Tensor logits = forward(model_, images_of(*batch), context(*batch, false));
-    const Tensor loss = cross_entropy(logits, labels, {}, class_mask, 0.0, 1.0, &correct);
-    const double value = loss.to_host()[0];
-    if (!std::isfinite(value)) report_divergence(*batch, false, class_mask, value);
+    const Tensor logits = forward(model_, in.images, context(false));
+    const Tensor loss = cross_entropy(logits, in.labels, {}, class_mask, 0.0, 1.0, &correct);
+    const double value = sum(loss);
+    if (!std::isfinite(value)) report_divergence(in, false, value);
     e.loss += value;
     correct_count += std::int64_t(sum(correct));
     e.count += batch->count;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/options.h"
+#include "apps/step_graph.h"
 #include "autograd/tape.h"
 #include "data/loader.h"
 #include "engine/safetensors.h"
@@ -23,6 +24,7 @@ struct TrainerConfig {
   double lr = -1.0, weight_decay = -1.0, clip_norm = 1.0, smoothing = 0.0, ema = 0.0;
   int accumulate = 1;
   std::uint64_t seed = 1;
+  bool record_steps = true;          // replay a recorded step on devices that can record one
   std::vector<double> mean, stddev;  // per channel, of pixel values in [0, 1]
 };
 
@@ -76,9 +78,11 @@ class Trainer {
   /// A task begins: the head is redrawn ("fresh"), zeroed ("zero"), kept ("keep") or put away and replaced by the
   /// task's own ("multi"; the first task takes the head of the start), then the optimizer's own boundary policy.
   void begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state);
-  /// Copies a batch to the device; the images are borrowed where the device can read host memory.
-  Tensor images_of(const Batch& batch, std::int64_t begin = 0, std::int64_t end = -1) const;
-  VitContext context(const Batch& batch, bool training, std::int64_t begin = 0, std::int64_t end = -1) const;
+  /// What forward() needs beside the images; crop [B, 3] is for training.
+  VitContext context(bool training, const Tensor& crop = {}) const;
+  Device device() const { return config_.device; }
+  /// Steps that were replayed from a recording.
+  std::int64_t replays() const { return graph_.replays(); }
 
   /// Room for the heads of tasks 0 .. count-1, which had been put away when the checkpoint to restore was written.
   void expect_heads(std::int64_t count);
@@ -93,9 +97,9 @@ class Trainer {
   StepRecord& record() { return *static_cast<StepRecord*>(host_record_.data()); }
   void upload_record();
   void download_record();
-  Tensor loss_of(const Tensor& logits, const Batch& batch, std::int64_t begin, std::int64_t end, const Tensor& mask,
-                 Tensor* correct) const;
-  [[noreturn]] void report_divergence(const Batch& batch, bool training, const Tensor& mask, double loss);
+  Tensor loss_of(const StepInputs& in, std::int64_t begin, std::int64_t end, bool training, Tensor* correct);
+  void enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx);
+  [[noreturn]] void report_divergence(const StepInputs& in, bool training, double loss);
 
   TrainerConfig config_;
   Vit model_;
@@ -107,6 +111,7 @@ class Trainer {
   Tensor host_record_, device_record_;
   Tensor mean_, stddev_;
   std::vector<Segment> all_gradients_;
+  StepGraph graph_;
 };
 
 }  // namespace eg

@@ -128,7 +128,7 @@ TrainerConfig Plan::trainer(const Pair& pair, const TaskStream& stream) const {
   TrainerConfig c;
   const TrainingOptions& t = o_.training;
   c.vit = vit_of(o_.model, stream.head_classes(), machine_.activation);
-  c.device = machine_.device;
+  c.device = machine_.device, c.record_steps = machine_.record_steps;
   c.method = parse_method(pair.method);
   c.lr = t.lr, c.weight_decay = t.weight_decay, c.clip_norm = t.clip_norm;
   c.smoothing = t.smoothing, c.ema = t.ema, c.accumulate = t.accumulate;

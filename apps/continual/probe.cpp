@@ -53,9 +53,9 @@ std::vector<BlockProbe> probe_blocks(Trainer& trainer, Loader& images) {
     entries[std::size_t(block)] += double(z.size());
   };
   while (const Batch* batch = images.next()) {
-    VitContext c = trainer.context(*batch, false);
+    VitContext c = trainer.context(false);
     c.probe = &probe;
-    forward(model, trainer.images_of(*batch), c);
+    forward(model, inputs_of(*batch, {}, model.config.classes, trainer.device()).images, c);
   }
   for (std::size_t b = 0; b < blocks.size(); ++b) {
     const std::int64_t rows = std::int64_t(features[b].size()) / config.dim;

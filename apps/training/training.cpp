@@ -25,7 +25,7 @@ using Clock = std::chrono::steady_clock;
 TrainerConfig trainer_config(const TrainOptions& o, const ResolvedMachine& m, const Dataset& data, const Task& task) {
   TrainerConfig c;
   c.vit = vit_of(o.model, task.head_classes, m.activation);
-  c.device = m.device;
+  c.device = m.device, c.record_steps = m.record_steps;
   c.method = parse_method(o.method);
   c.lr = o.training.lr, c.weight_decay = o.training.weight_decay, c.clip_norm = o.training.clip_norm;
   c.smoothing = o.training.smoothing, c.ema = o.training.ema, c.accumulate = o.training.accumulate, c.seed = o.seed;

@@ -1,0 +1,64 @@
+// apps/step_graph.h - one training step as the device sees it: inputs at fixed addresses, outputs read at the end, and
+// the recording that replays everything between (a CUDA graph, or the emulated device's list).
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "data/loader.h"
+#include "engine/tensor.h"
+
+namespace eg {
+
+/// What a step reads from its batch, on the trainer's device. All but images may be absent.
+struct StepInputs {
+  std::int64_t count = 0;
+  Tensor images;       // u8 [B, C, S, S]
+  Tensor crop;         // i32 [B, 3]
+  Tensor labels;       // i32 [B]
+  Tensor soft_labels;  // stat [B, K]; instead of labels
+  Tensor class_mask;   // u8 [K]
+};
+struct StepOutputs {
+  std::vector<Tensor> losses, corrects;  // one of each per micro-batch
+};
+
+/// The batch's memory as it is where the device can read it (valid while the batch is), else copies.
+StepInputs inputs_of(const Batch& batch, const Tensor& class_mask, std::int64_t classes, Device device);
+
+/// Runs steps. On a host device every step is run as it is given. On others the first step of a signature (which
+/// inputs, of which shapes) runs plainly and fills the memory pools, the second is recorded, and all further ones are
+/// copies of inputs into place and one replay.
+class StepGraph {
+ public:
+  using Body = std::function<void(const StepInputs&, StepOutputs&)>;
+  StepGraph(Device device, bool record) : device_(device), record_(record) {}
+  ~StepGraph();
+  StepGraph(const StepGraph&) = delete;
+  StepGraph& operator=(const StepGraph&) = delete;
+
+  /// `body` only enqueues work that is a function of the inputs and of device memory. The outputs are valid until the
+  /// next run. Says once on standard error why a device that should record does not.
+  const StepOutputs& run(const Batch& batch, const Tensor& class_mask, std::int64_t classes, const Body& body);
+  std::int64_t replays() const { return replays_; }
+
+ private:
+  struct Recorded {
+    StepInputs inputs;
+    StepOutputs outputs;
+    Graph graph;
+    std::int64_t seen = 0;
+    bool recorded = false;
+  };
+  void record(Recorded& r, const Body& body);
+
+  Device device_;
+  bool record_;
+  std::int64_t replays_ = 0;
+  std::map<std::string, Recorded> by_signature_;
+  StepOutputs plain_;
+};
+
+}  // namespace eg
