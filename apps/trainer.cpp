@@ -19,11 +19,16 @@ double sum(const Tensor& t) {
 
 }  // namespace
 
+namespace {
+/// bf16 gradients on devices that are bound by memory; the cpu's updates are not, and sums over passes need fp32.
+bool narrow_gradients(const TrainerConfig& c) { return !c.device.is_host() && c.accumulate == 1; }
+}  // namespace
+
 std::string method_settings(const TrainerConfig& config) {
   Vit model = make_vit(config.vit);
   const std::vector<Param*> params = parameters(model);
   ParamArena arena;
-  arena.build(params, config.device, config.vit.precision);
+  arena.build(params, config.device, config.vit.precision, narrow_gradients(config));
   return make_optimizer(config.method, {params, &arena, config.vit.depth}, config.lr, config.weight_decay)->describe();
 }
 
@@ -31,7 +36,7 @@ Trainer::Trainer(const TrainerConfig& config)
     : config_(config), model_(make_vit(config.vit)), graph_(config.device, config.record_steps) {
   visit_params(model_, [&](Param& p) { params_.push_back(&p); });
   const DType activation = config.device.type == DeviceType::reference ? DType::f64 : config.vit.precision;
-  arena_.build(params_, config.device, activation);
+  arena_.build(params_, config.device, activation, narrow_gradients(config));
   arena_.initialise(params_, config.seed);
   arena_.refresh_work();
 

@@ -72,7 +72,9 @@ struct ParamArena {
   std::int64_t size = 0;      // elements, including padding (always zero)
   Device device;
   /// Lays out `params` (given in forward order), allocates, and points value/master/grad of each at its slice.
-  void build(std::span<Param* const> params, Device device, DType activation);
+  /// Gradients have the masters' type; with `narrow_gradients` the activation's, which halves their traffic where one
+  /// backward pass makes the whole gradient (products still sum in fp32).
+  void build(std::span<Param* const> params, Device device, DType activation, bool narrow_gradients = false);
   /// Draws one parameter from its Init on the host: the same bits on every device, key (seed, "init/<name>", step).
   static std::vector<double> draw(const Param& p, std::uint64_t seed, std::uint32_t redraw = 0);
   void initialise(std::span<Param* const> params, std::uint64_t seed) const;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "engine/parallel.h"
+#include "engine/tensor.h"
 
 #if defined(__x86_64__)
 #include <immintrin.h>
@@ -102,9 +103,26 @@ double best_gb_per_s(double bytes, double seconds, const Body& body) {
   return best;
 }
 
+Ceilings of_device(Device device, double seconds) {
+  const bool cuda = device.type == DeviceType::cuda;
+  const std::size_t bytes = cuda ? std::size_t(1) << 30 : std::size_t(1) << 24;  // past a GPU's second-level cache
+  const int copies = cuda ? 10 : 1;
+  const std::int64_t n = std::int64_t(bytes);
+  const Tensor from = Tensor::zeros({n}, DType::u8, device), to = Tensor::zeros({n}, DType::u8, device);
+  runtime(device).synchronize({});
+  Ceilings c;
+  c.unit = "device copy";
+  c.copy_gb_per_s = best_gb_per_s(2.0 * double(bytes) * copies, seconds, [&] {
+    for (int i = 0; i < copies; ++i) runtime(device).copy_within(to.data(), from.data(), bytes, {});
+    runtime(device).synchronize({});
+  });
+  return c;
+}
+
 }  // namespace
 
-Ceilings measure_ceilings(double seconds) {
+Ceilings measure_ceilings(Device device, double seconds) {
+  if (!device.is_host()) return of_device(device, seconds);
   Ceilings c;
   const double per_lane = 2.0 * kRounds * kChains;
 #if defined(__x86_64__)

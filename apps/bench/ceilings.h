@@ -3,6 +3,8 @@
 #pragma once
 #include <string>
 
+#include "engine/device.h"
+
 namespace eg {
 
 struct Ceilings {
@@ -13,7 +15,8 @@ struct Ceilings {
   std::string unit;             // "avx512", "avx2+fma", "generic"
 };
 
-/// Takes about `seconds` per figure, on num_threads() threads.
-Ceilings measure_ceilings(double seconds = 0.15);
+/// Takes about `seconds` per figure, on num_threads() threads. Of a device that is not the host only the copy is known:
+/// its arithmetic ceilings are 0.
+Ceilings measure_ceilings(Device device, double seconds = 0.15);
 
 }  // namespace eg

@@ -97,9 +97,11 @@ int bench(const BenchOptions& o) {
   const VitConfig vit = vit_of(o.model, o.classes, machine.activation);
   std::cout << vit.describe() << "\nbatch " << o.batch << ", " << machine.device << ", " << machine.precision << ", "
             << num_threads() << " threads (" << runtime(machine.device).describe() << ")\n";
-  const Ceilings top = measure_ceilings();
+  const Ceilings top = measure_ceilings(machine.device);
   const bool bf16 = machine.activation == DType::bf16;
   const double peak = bf16 && top.bf16_gflops > 0 ? top.bf16_gflops : top.fp32_gflops;
+  if (machine.device.type == DeviceType::emulated)
+    std::cout << "The emulated device executes a GPU's kernels on this processor: its times say nothing about a GPU.\n";
   std::cout << "Ceilings of this machine, measured now (" << top.unit << "): fp32 " << fixed(top.fp32_gflops, 0)
             << " GFLOP/s, bf16 " << fixed(top.bf16_gflops, 0) << " GFLOP/s, copy " << fixed(top.copy_gb_per_s, 1)
             << " GB/s, triad " << fixed(top.triad_gb_per_s, 1) << " GB/s\n\n";
@@ -126,8 +128,8 @@ int bench(const BenchOptions& o) {
     std::vector<BenchRow> rows = bench_kernels(machine.device, machine.activation, shape, o.filter, o.seconds);
     TextTable table({"kernel", "ms", "GFLOP/s", "GB/s", "bound", "of ceiling"});
     for (BenchRow& r : rows) {
-      const double compute_ms = r.flops / peak * 1e-6, memory_ms = r.bytes / top.copy_gb_per_s * 1e-6;
-      r.bound = compute_ms > memory_ms ? "compute" : "memory";
+      const double compute_ms = peak > 0 ? r.flops / peak * 1e-6 : 0.0, memory_ms = r.bytes / top.copy_gb_per_s * 1e-6;
+      r.bound = compute_ms > memory_ms ? "compute" : "memory";  // without an arithmetic ceiling: the copy's share
       r.ceiling_share = std::max(compute_ms, memory_ms) / r.milliseconds;
       table.add_row({r.name, fixed(r.milliseconds, 3), fixed(r.flops / r.milliseconds * 1e-6, 1),
                      fixed(r.bytes / r.milliseconds * 1e-6, 1), r.bound, fixed(100 * r.ceiling_share, 0) + "%"});
@@ -147,13 +149,13 @@ int bench(const BenchOptions& o) {
     for (const std::string& method : split_list(list)) {
       const StepRow r = bench_step(o, machine, method);
       table.add_row({r.method, fixed(r.milliseconds, 1), fixed(r.images_per_second, 1), fixed(r.gflops, 1),
-                     fixed(100 * r.gflops / peak, 0) + "%", fixed(100 * r.wait_share, 2) + "%", fixed(r.peak_mib, 0),
-                     fixed(r.predicted_mib, 0)});
+                     peak > 0 ? fixed(100 * r.gflops / peak, 0) + "%" : "-", fixed(100 * r.wait_share, 2) + "%",
+                     fixed(r.peak_mib, 0), fixed(r.predicted_mib, 0)});
       report["steps"].push_back({{"method", r.method},
                                  {"ms", r.milliseconds},
                                  {"images_per_second", r.images_per_second},
                                  {"gflops", r.gflops},
-                                 {"ceiling_share", r.gflops / peak},
+                                 {"ceiling_share", peak > 0 ? r.gflops / peak : 0.0},
                                  {"data_wait_share", r.wait_share},
                                  {"memory_mib", r.peak_mib},
                                  {"predicted_mib", r.predicted_mib}});

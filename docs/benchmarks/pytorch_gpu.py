@@ -1,0 +1,111 @@
+#!/usr/bin/env python3
+"""images/s of one ViT training step on a GPU in PyTorch: eager, compiled, and compiled with max-autotune and CUDA graphs,
+each with flash and cuDNN attention. `tests/gpu` runs it beside `evergrad bench`.
+
+    python3 docs/benchmarks/pytorch_gpu.py --json pytorch.json
+    python3 docs/benchmarks/pytorch_gpu.py --device cpu --models smoke      tries the script on a machine without a GPU
+
+The step: uint8 images on the device, decode and normalise, forward in bf16 autocast, mean cross-entropy, backward,
+global-norm clip, fused AdamW (decoupled decay on matrices only), the loss read by the host. The median over steps is
+kept. A variant that fails says why; when `--seconds` are used up the rest is left out, by name.
+"""
+import argparse
+import json
+import statistics
+import sys
+import time
+
+import torch
+import torch.nn.functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from vit_torch import Config, Vit, decay_groups
+
+MODELS = {
+    "ViT 32/4 D=192": (dict(image_size=32, patch=4, dim=192, depth=12, heads=3), 1024),
+    "ViT-B/16 224": (dict(image_size=224, patch=16, dim=768, depth=12, heads=12), 256),
+    "ViT-S/16 224": (dict(image_size=224, patch=16, dim=384, depth=12, heads=6), 256),
+    "ViT-Ti/16 224": (dict(image_size=224, patch=16, dim=192, depth=12, heads=3), 256),
+    "ViT 32/4 D=384": (dict(image_size=32, patch=4, dim=384, depth=12, heads=6), 1024),
+    "ViT 32/4 D=768": (dict(image_size=32, patch=4, dim=768, depth=12, heads=12), 256),
+    "smoke": (dict(image_size=16, patch=4, dim=32, depth=2, heads=2), 4),
+}
+MODES = {"eager": None, "compile": {}, "max-autotune": {"mode": "max-autotune"}}
+ATTENTION = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
+
+
+def measure(o, model_name, mode, attention):
+    settings, batch = MODELS[model_name]
+    torch.manual_seed(0)
+    torch._dynamo.reset()
+    model = Vit(Config(classes=1000 if settings["image_size"] == 224 else 100, **settings)).to(o.device).train()
+    optimizer = torch.optim.AdamW(decay_groups(model, 0.05), lr=1e-3, fused=True)
+    size = settings["image_size"]
+    images = torch.randint(0, 256, (2, batch, 3, size, size), dtype=torch.uint8, device=o.device)
+    labels = torch.randint(0, 100, (2, batch), device=o.device)
+
+    def loss_of(x, y):
+        with torch.autocast(o.device, dtype=torch.bfloat16):
+            logits = model((x.float() / 255.0 - 0.5) / 0.25)
+        return F.cross_entropy(logits.float(), y)
+
+    run = loss_of if MODES[mode] is None else torch.compile(loss_of, **MODES[mode])
+    kernel = [ATTENTION[attention]] if o.device == "cuda" else [SDPBackend.MATH]
+
+    def step(i):
+        with sdpa_kernel(kernel):
+            optimizer.zero_grad(set_to_none=True)
+            loss = run(images[i % 2], labels[i % 2])
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        return loss.item()  # waits for the device
+
+    for i in range(5):
+        step(i)
+    times = []
+    for i in range(o.steps):
+        start = time.perf_counter()
+        step(i)
+        times.append(time.perf_counter() - start)
+    return batch / statistics.median(times)
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
+    p.add_argument("--models", default=",".join(n for n in MODELS if n != "smoke"))
+    p.add_argument("--modes", default=",".join(MODES))
+    p.add_argument("--attention", default=",".join(ATTENTION))
+    p.add_argument("--steps", type=int, default=20)
+    p.add_argument("--seconds", type=float, default=1e9, help="start no further variant after this long")
+    p.add_argument("--json")
+    o = p.parse_args()
+    if o.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("pytorch_gpu.py: PyTorch sees no GPU; try --device cpu --models smoke to test the script")
+    start, result, left_out = time.time(), {}, []
+    # One mode after the other over all models, so that a short time still gives every model its eager number.
+    for mode in o.modes.split(","):
+        for name in o.models.split(","):
+            for attention in o.attention.split(","):
+                variant = f"{mode}, {attention}"
+                if time.time() - start > o.seconds:
+                    left_out.append(f"{name}: {variant}")
+                    continue
+                try:
+                    rate = measure(o, name, mode, attention)
+                    result.setdefault(name, {})[variant] = rate
+                    print(f"{name:16s} {variant:22s} {rate:10.1f} images/s", flush=True)
+                except Exception as e:  # one variant's failure must not cost the others' numbers
+                    print(f"{name:16s} {variant:22s} failed: {type(e).__name__}: {str(e).splitlines()[0]}", flush=True)
+                if o.device == "cuda":
+                    torch.cuda.empty_cache()
+    for text in left_out:
+        print(f"left out for lack of time: {text}")
+    if o.json:
+        card = torch.cuda.get_device_name() if o.device == "cuda" else "cpu"
+        with open(o.json, "w") as f:
+            json.dump({"torch": torch.__version__, "card": card, "images_per_second": result, "left_out": left_out}, f, indent=1)
+
+
+if __name__ == "__main__":
+    main()
