@@ -5,10 +5,12 @@
 #include <new>
 
 #include "apps/command.h"
+#include "cuda/register.h"
 #include "engine/build_info.h"
 #include "engine/error.h"
 
 int main(int argc, char** argv) {
+  eg::register_cuda_devices();
   CLI::App app{
       "evergrad trains Vision Transformers on endless streams of tasks, measures how their ability to learn decays, "
       "and\n"

@@ -17,8 +17,8 @@ namespace eg {
 /// bfloat16: the upper half of an IEEE float. u(bf16) = 2^-8 (8 bits of significand counting the hidden one).
 /// Conversion rounds to nearest even; a NaN becomes 0x7fff, as the GPU's own conversion does.
 struct bf16 {
-  std::uint16_t bits = 0;
-  bf16() = default;
+  std::uint16_t bits;
+  bf16() = default;  // undefined, like any number: shared memory is not constructed; bf16{} is zero
   EVERGRAD_HD explicit bf16(float x) {
     const std::uint32_t u = __builtin_bit_cast(std::uint32_t, x);
     bits =

@@ -16,8 +16,16 @@ int info() {
             << ", " << b.compiler << ")\n\nDevices\n";
   for (const Device d : devices()) std::printf("  %-10s %s\n", to_string(d).c_str(), runtime(d).describe().c_str());
   std::cout << std::flush;
-  std::printf("  %-10s not in this build yet\n", "emulated");
-  std::printf("  %-10s not in this build yet\n", "cuda:N");
+  const auto absent = [](DeviceType type) {
+    for (const Device d : devices())
+      if (d.type == type) return false;
+    return true;
+  };
+  if (absent(DeviceType::emulated))
+    std::printf("  %-10s not in this build (configure with -DEVERGRAD_EMULATED=ON)\n", "emulated");
+  if (absent(DeviceType::cuda))
+    std::printf("  %-10s not in this build, or no GPU here (configure with -DEVERGRAD_CUDA=ON)\n", "cuda:N");
+  std::fflush(stdout);
   std::printf("\nLibraries in this build\n");
   for (const std::string& line : b.with) std::printf("  %s\n", line.c_str());
   if (!b.without.empty()) std::printf("\nNot in this build, and what that costs\n");

@@ -1,0 +1,348 @@
+// cuda/emulated/block.cpp - see block.h.
+//
+// A fiber that waits hands over directly to the next one that can run. Who that is comes from the schedule:
+// round-robin, or drawn from (seed, block), which every program that is right must survive with the same bits.
+#include "cuda/emulated/block.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+
+#include "cuda/emulated/poison.h"
+#include "engine/error.h"
+
+constinit thread_local uint3 threadIdx{};
+constinit thread_local uint3 blockIdx{};
+constinit thread_local dim3 blockDim{};
+constinit thread_local dim3 gridDim{};
+
+namespace eg::emulated {
+namespace {
+
+constexpr std::size_t kSharedBytes = 512 << 10, kRedzone = 256;
+thread_local Block* t_block = nullptr;
+
+std::uint64_t mixed(std::uint64_t x) {  // splitmix64
+  x += 0x9e3779b97f4a7c15ull;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
+  return x ^ (x >> 31);
+}
+
+}  // namespace
+
+Block* running_block() { return t_block; }
+
+Block::Block() {
+  void* const memory =
+      ::mmap(nullptr, kSharedBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) throw std::bad_alloc();
+  shared_ = static_cast<char*>(memory);
+}
+Block::~Block() {
+  unpoison(shared_, kSharedBytes);
+  ::munmap(shared_, kSharedBytes);
+}
+
+void Block::run(const LaunchPlan& plan, std::int64_t index) {
+  plan_ = &plan;
+  const dim3 g = plan.grid, b = plan.block;
+  index_ = {unsigned(index % g.x), unsigned(index / g.x % g.y), unsigned(index / (std::int64_t(g.x) * g.y))};
+  threads_ = int(b.x * b.y * b.z), done_ = waiting_ = current_ = 0;
+  random_ = mixed(plan.schedule.seed * 0x10001 + std::uint64_t(index));
+  while (int(stacks_.size()) < threads_) stacks_.push_back(std::make_unique<Stack>());
+  if (int(fibers_.size()) < threads_) fibers_.resize(std::size_t(threads_));
+  for (int t = 0; t < threads_; ++t) {
+    Fiber& f = fibers_[std::size_t(t)];
+    f.state = State::unstarted, f.copies.clear(), f.groups = 0;
+  }
+  const std::size_t warps = std::size_t(threads_ + 31) / 32;
+  arrived_.assign(warps, 0), gone_.assign(warps, 0);
+  runnable_.assign(std::size_t(threads_ + 63) / 64, ~std::uint64_t(0));
+  if (threads_ % 64) runnable_.back() = (std::uint64_t(1) << (threads_ % 64)) - 1;
+  blockIdx = index_, blockDim = b, gridDim = g;
+  fill_shared(plan.shared_bytes);
+  fault_.clear();
+  t_block = this;
+  current_ = -1;
+  const int first = next_runnable();
+  start_thread(first);
+  current_ = first;
+  set_indices(first);
+  switch_to(main_, fibers_[std::size_t(first)].context);
+  t_block = nullptr;
+  poison_shared(false);
+  if (!fault_.empty()) {
+    for (int t = 0; t < threads_; ++t) unpoison(stacks_[std::size_t(t)]->bottom(), Stack::kBytes);
+    fail(Kind::internal, fault_);
+  }
+}
+
+void Block::set_indices(int thread) {
+  const dim3 b = plan_->block;
+  const unsigned t = unsigned(thread);
+  threadIdx = {t % b.x, t / b.x % b.y, t / (b.x * b.y)};
+}
+
+void Block::start_thread(int thread) {
+  Fiber& f = fibers_[std::size_t(thread)];
+  // Stacks that begin at equal offsets in their pages would fight for the same cache sets.
+  prepare(f.context, *stacks_[std::size_t(thread)], std::size_t(thread % 32) * 128, &Block::entry);
+  f.state = State::ready;
+}
+
+void Block::entry() {
+  Block& b = *t_block;
+  arrived(b.fibers_[std::size_t(b.current_)].context, &b.main_);
+  b.plan_->call(b.plan_->kernel, b.plan_->parameters);
+  b.finish_thread();
+}
+
+void Block::finish_thread() {
+  const int me = current_;
+  Fiber& f = fibers_[std::size_t(me)];
+  if (!f.copies.empty())
+    fault("the thread exits with asynchronous copies in flight; call cp_async_wait<0>() before the end", nullptr, 0);
+  if (waiting_ > 0)
+    fault(cat("the thread exits while others wait at a barrier; every thread of the block must reach it\n", census()),
+          nullptr, 0);
+  f.state = State::done;
+  runnable_[std::size_t(me) / 64] &= ~(std::uint64_t(1) << (me % 64));
+  gone_[std::size_t(me) / 32] |= 1u << (me % 32);
+  if (++done_ == threads_) {
+    switch_to(f.context, main_, true);
+    __builtin_trap();
+  }
+  const int next = next_runnable();
+  if (next < 0) fault(cat("deadlock: no thread can go on\n", census()), nullptr, 0);
+  leave(next);
+}
+
+void Block::leave(int to) {
+  Fiber& mine = fibers_[std::size_t(current_)];
+  Fiber& f = fibers_[std::size_t(to)];
+  if (f.state == State::unstarted) start_thread(to);
+  current_ = to;
+  set_indices(to);
+  switch_to(mine.context, f.context, true);
+  __builtin_trap();
+}
+
+int Block::next_runnable() {
+  int start = current_ + 1 >= threads_ ? 0 : current_ + 1;
+  if (plan_->schedule.random) {
+    random_ = mixed(random_);
+    start = int(random_ % std::uint64_t(threads_));
+  }
+  const std::size_t words = runnable_.size(), first = std::size_t(start) / 64;
+  const std::uint64_t at_or_after = ~std::uint64_t(0) << (start % 64);
+  if (const std::uint64_t bits = runnable_[first] & at_or_after) return int(first * 64) + __builtin_ctzll(bits);
+  for (std::size_t i = 1; i <= words; ++i) {
+    const std::size_t w = (first + i) % words;
+    if (runnable_[w]) return int(w * 64) + __builtin_ctzll(runnable_[w]);
+  }
+  return -1;
+}
+
+void Block::suspend(State state, const char* file, int line) {
+  const int me = current_;
+  Fiber& f = fibers_[std::size_t(me)];
+  f.state = state, f.file = file, f.line = line;
+  if (state != State::ready) runnable_[std::size_t(me) / 64] &= ~(std::uint64_t(1) << (me % 64));
+  const int next = next_runnable();
+  if (next < 0) fault(cat("deadlock: no thread can go on\n", census()), file, line);
+  if (next == me) {
+    f.state = State::ready;
+    return;
+  }
+  Fiber& to = fibers_[std::size_t(next)];
+  if (to.state == State::unstarted) start_thread(next);
+  current_ = next;
+  set_indices(next);
+  switch_to(f.context, to.context);
+}
+
+void Block::yield() { suspend(State::ready, nullptr, 0); }
+
+void Block::barrier(const char* file, int line) {
+  if (done_ > 0)
+    fault(cat("__syncthreads() after ", done_, " threads of the block have exited; keep them and predicate their work"),
+          file, line);
+  Fiber& f = fibers_[std::size_t(current_)];
+  f.file = file, f.line = line;
+  if (++waiting_ < threads_) return suspend(State::at_barrier, file, line);
+  for (int t = 0; t < threads_; ++t) {
+    const Fiber& other = fibers_[std::size_t(t)];
+    if (other.line == line && (other.file == file || std::strcmp(other.file, file) == 0)) continue;
+    f.state = State::at_barrier;
+    fault(cat("divergent __syncthreads(): the threads of the block wait at different calls\n", census()), file, line);
+  }
+  release_barrier();
+}
+
+void Block::release_barrier() {
+  waiting_ = 0;
+  for (int t = 0; t < threads_; ++t) fibers_[std::size_t(t)].state = State::ready;
+  std::fill(runnable_.begin(), runnable_.end(), ~std::uint64_t(0));
+  if (threads_ % 64) runnable_.back() = (std::uint64_t(1) << (threads_ % 64)) - 1;
+  if (plan_->schedule.random) yield();  // the last to arrive need not be the first to go on
+}
+
+void Block::meet(const char* what, unsigned mask, const Deposit& deposit, Meeting compute) {
+  const int me = current_, lane = me % 32, first = me - lane;
+  const std::size_t warp = std::size_t(me) / 32;
+  const int lanes = std::min(32, threads_ - first);
+  const unsigned present = lanes == 32 ? ~0u : (1u << lanes) - 1, bit = 1u << lane;
+  const char* const file = deposit.file;
+  const int line = deposit.line;
+  if (!(mask & bit)) fault(cat(what, ": the mask does not name the calling lane ", lane), file, line);
+  if (mask & ~present)
+    fault(cat(what, ": the mask names lanes beyond the block of ", threads_, " threads"), file, line);
+  if (mask & gone_[warp])
+    fault(cat(what, ": the mask names lanes that have exited; exit whole warps, or predicate the work of single lanes"),
+          file, line);
+  Fiber* const group = fibers_.data() + first;
+  Deposit& mine = group[lane].deposit;
+  mine = deposit;
+  mine.what = what, mine.mask = mask;
+  if (const unsigned others = arrived_[warp] & mask) {
+    const Deposit& other = group[__builtin_ctz(others)].deposit;
+    if (other.what != what || other.mask != mask || other.width != mine.width || other.line != line ||
+        (other.file != file && std::strcmp(other.file, file) != 0))
+      fault(cat("lanes of one warp meet in different calls: ", what, " ", file, ":", line, " against ", other.what, " ",
+                other.file, ":", other.line, other.mask == mask ? "" : ", with different masks"),
+            file, line);
+  }
+  arrived_[warp] |= bit;
+  if ((arrived_[warp] & mask) != mask) {
+    group[lane].file = file, group[lane].line = line;
+    return suspend(State::in_meeting, file, line);
+  }
+  if (compute) {
+    Deposit at[32];
+    for (unsigned rest = mask; rest; rest &= rest - 1) at[__builtin_ctz(rest)] = group[__builtin_ctz(rest)].deposit;
+    compute(at, mask);
+  }
+  arrived_[warp] &= ~mask;
+  for (unsigned rest = mask; rest; rest &= rest - 1) group[__builtin_ctz(rest)].state = State::ready;
+  runnable_[std::size_t(first) / 64] |= std::uint64_t(mask) << (first % 64);
+  if (plan_->schedule.random) yield();
+}
+
+// ---- shared memory
+// --------------------------------------------------------------------------------------------------------
+
+void Block::fill_shared(std::size_t dynamic_bytes) {
+  unpoison(shared_, kSharedBytes);
+  const std::size_t used_before = std::max(used_, kRedzone * 2 + dynamic_bytes);
+  // What a block finds in shared memory is garbage; 0xFF makes it NaN in fp32 and bf16, so that it shows.
+  std::memset(shared_, 0xFF, std::min(kSharedBytes, used_before + kRedzone));
+  dynamic_bytes_ = dynamic_bytes;
+  used_ = (kRedzone + dynamic_bytes + kRedzone + 127) / 128 * 128;
+  pieces_.clear();
+  poison_shared(true);
+}
+
+void Block::poison_shared(bool on) {
+  if (!on) return unpoison(shared_, kSharedBytes);
+  poison(shared_, kSharedBytes);
+  unpoison(shared_ + kRedzone, dynamic_bytes_);
+}
+
+void* Block::dynamic_shared(std::size_t bytes, std::size_t alignment) {
+  if (bytes > dynamic_bytes_)
+    fault(cat("dynamic_shared of ", bytes, " bytes, but the launch gives ", dynamic_bytes_,
+              "; pass sizeof the struct to launch()"),
+          nullptr, 0);
+  if (alignment > 128) fault(cat("dynamic shared memory is aligned to 128 bytes, not ", alignment), nullptr, 0);
+  return shared_ + kRedzone;
+}
+
+void* Block::static_shared(const void* key, std::size_t bytes, std::size_t alignment) {
+  for (const Piece& p : pieces_)
+    if (p.key == key) return shared_ + p.offset;
+  const std::size_t align = std::max<std::size_t>(alignment, 16), offset = (used_ + align - 1) / align * align;
+  if (offset + bytes + kRedzone > kSharedBytes) fault("too much static shared memory", nullptr, 0);
+  pieces_.push_back({key, offset, bytes});
+  used_ = offset + bytes + kRedzone;
+  unpoison(shared_ + offset, bytes);
+  std::memset(shared_ + offset, 0xFF, bytes);
+  return shared_ + offset;
+}
+
+bool Block::in_shared(const void* p, std::size_t bytes) const {
+  const auto at = reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(shared_);
+  if (at >= kRedzone && at + bytes <= kRedzone + dynamic_bytes_) return true;
+  for (const Piece& piece : pieces_)
+    if (at >= piece.offset && at + bytes <= piece.offset + piece.bytes) return true;
+  return false;
+}
+
+// ---- asynchronous copies: the bytes land at the latest legal moment
+// -------------------------------------------------------
+
+void Block::copy_async(void* to, const void* from, bool valid) {
+  Fiber& f = fibers_[std::size_t(current_)];
+  std::memset(to, 0xFF, 16);
+  f.copies.push_back({to, valid ? from : nullptr, f.groups});
+}
+void Block::commit() { ++fibers_[std::size_t(current_)].groups; }
+void Block::wait(int still_in_flight) {
+  Fiber& f = fibers_[std::size_t(current_)];
+  std::size_t kept = 0;
+  for (const Copy& c : f.copies) {
+    if (c.group >= f.groups - still_in_flight) {
+      f.copies[kept++] = c;
+    } else if (c.from) {
+      std::memcpy(c.to, c.from, 16);
+    } else {
+      std::memset(c.to, 0, 16);
+    }
+  }
+  f.copies.resize(kept);
+}
+
+// ---- faults
+// ---------------------------------------------------------------------------------------------------------------
+
+std::string Block::where(int thread, const char* file, int line) const {
+  const dim3 b = plan_->block;
+  const unsigned t = unsigned(thread);
+  std::string text = cat("kernel ", plan_->name, ", block (", index_.x, ",", index_.y, ",", index_.z, "), thread (",
+                         t % b.x, ",", t / b.x % b.y, ",", t / (b.x * b.y), ")");
+  return file ? cat(text, ", ", file, ":", line) : text;
+}
+
+std::string Block::census() const {
+  std::map<std::string, int> groups;
+  for (int t = 0; t < threads_; ++t) {
+    const Fiber& f = fibers_[std::size_t(t)];
+    switch (f.state) {
+      case State::done: ++groups["have exited"]; break;
+      case State::unstarted: ++groups["have not begun"]; break;
+      case State::ready: ++groups["can run"]; break;
+      case State::at_barrier: ++groups[cat("wait at __syncthreads ", f.file, ":", f.line)]; break;
+      case State::in_meeting:
+        ++groups[cat("wait at ", f.deposit.what, " ", f.file, ":", f.line, ", mask ", f.deposit.mask)];
+        break;
+    }
+  }
+  std::string text;
+  for (const auto& [what, count] : groups) text += cat("  ", count, " threads ", what, "\n");
+  return text;
+}
+
+void Block::fault(const std::string& text, const char* file, int line) {
+  fault_ = cat(where(current_, file, line), ": ", text);
+  abandon();
+}
+
+// Out of line and without a local: the fiber is left for good, so nothing of it is destroyed.
+void Block::abandon() {
+  switch_to(fibers_[std::size_t(current_)].context, main_, true);
+  __builtin_trap();
+}
+
+}  // namespace eg::emulated

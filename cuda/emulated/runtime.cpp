@@ -1,0 +1,94 @@
+// cuda/emulated/runtime.cpp - DeviceRuntime of the emulated device.
+#include "cuda/emulated/runtime.h"
+
+#include <cstring>
+
+#include "cuda/emulated/heap.h"
+#include "cuda/emulated/streams.h"
+#include "engine/error.h"
+
+namespace eg::emulated {
+namespace {
+
+class Runtime final : public DeviceRuntime {
+ public:
+  void* allocate(std::size_t bytes) override {
+    streams().refuse_while_capturing("an allocation");
+    return bytes ? heap().allocate(bytes) : nullptr;
+  }
+  void release(void* block) noexcept override {
+    // Work that is still queued may use the block; on CUDA freeing waits for it too.
+    if (settings().lazy) try {
+        streams().synchronize_all();
+      } catch (...) {}
+    heap().release(block);
+  }
+  void copy_from_host(void* device, const void* host, std::size_t bytes, Stream s) override {
+    if (bytes == 0) return;
+    check_device(device, bytes, "a copy to the device");
+    // The host's memory is pageable: it is read now, as CUDA does.
+    auto data = std::make_shared<std::vector<std::byte>>(static_cast<const std::byte*>(host),
+                                                         static_cast<const std::byte*>(host) + bytes);
+    streams().enqueue(s, {"copy to the device", [device, data] { std::memcpy(device, data->data(), data->size()); }});
+  }
+  void copy_to_host(void* host, const void* device, std::size_t bytes, Stream s) override {
+    if (bytes == 0) return;
+    check_device(device, bytes, "a copy to the host");
+    streams().enqueue(s, {"copy to the host", [=] { std::memcpy(host, device, bytes); }});
+  }
+  void copy_within(void* to, const void* from, std::size_t bytes, Stream s) override {
+    if (bytes == 0) return;
+    check_device(to, bytes, "a copy on the device");
+    check_device(from, bytes, "a copy on the device");
+    streams().enqueue(s, {"copy on the device", [=] { std::memmove(to, from, bytes); }});
+  }
+  void set_zero(void* block, std::size_t bytes, Stream s) override {
+    if (bytes == 0) return;
+    check_device(block, bytes, "setting to zero");
+    streams().enqueue(s, {"set to zero", [=] { std::memset(block, 0, bytes); }});
+  }
+  void synchronize(Stream s) override {
+    streams().refuse_while_capturing("waiting for the device");
+    streams().synchronize(s);
+  }
+  Stream create_stream() override { return {streams().create()}; }
+  void destroy_stream(Stream s) noexcept override {
+    if (s.handle) streams().destroy(static_cast<StreamState*>(s.handle));
+  }
+  Event create_event() override { return {new EventState}; }
+  void destroy_event(Event e) noexcept override { delete static_cast<EventState*>(e.handle); }
+  void record(Event e, Stream s) override { streams().record(static_cast<EventState*>(e.handle), s); }
+  void wait(Stream s, Event e) override { streams().wait(s, static_cast<EventState*>(e.handle)); }
+  bool capture(Stream s, const std::function<void()>& body, Graph* graph) override {
+    auto state = std::make_unique<GraphState>();
+    if (!streams().capture(s, body, *state)) return false;
+    graph->handle = state.release();
+    return true;
+  }
+  void replay(Graph g, Stream s) override {
+    for (const Operation& o : static_cast<GraphState*>(g.handle)->operations) streams().enqueue(s, o);
+  }
+  void destroy_graph(Graph g) noexcept override { delete static_cast<GraphState*>(g.handle); }
+  std::string describe() const override {
+    const Settings& s = settings();
+    return cat("CUDA kernels on this processor, for tests and debugging: ",
+               s.schedule.random ? "random" : "round-robin", " threads, ", s.lazy ? "lazy" : "eager", " streams");
+  }
+
+ private:
+  static Streams& streams() { return Streams::instance(); }
+  static Heap& heap() { return Heap::instance(); }
+  static void check_device(const void* p, std::size_t bytes, const char* what) {
+    check(heap().holds(p, bytes), Kind::internal,
+          [&] { return cat(what, " of ", bytes, " bytes leaves device memory: the address is ", heap().describe(p)); });
+  }
+};
+
+}  // namespace
+
+DeviceRuntime& emulated_runtime() {
+  static Runtime* const r = new Runtime;
+  return *r;
+}
+
+}  // namespace eg::emulated

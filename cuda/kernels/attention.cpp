@@ -1,0 +1,86 @@
+// cuda/kernels/attention.cpp - host entries of attention: which kernel, and how many tokens shared memory holds.
+#include "cuda/kernels/attention.h"
+
+#include "cuda/kernels/kernels.h"
+#include "cuda/kernels/operands.h"
+#include "cuda/launch.h"
+#include "cuda/scratch.h"
+#include "engine/error.h"
+
+namespace eg::EVERGRAD_BACKEND {
+namespace {
+
+constexpr std::size_t kMostShared = 100 * 1024;  // two blocks a multiprocessor; beyond, tokens pass through in chunks
+
+AttentionParams params_of(const TensorView& qkv, const TensorView& lse, double scale) {
+  check(qkv.shape.rank() == 5 && qkv.dim(2) == 3, Kind::shape,
+        [&] { return cat("attention: qkv must be [batch, tokens, 3, heads, width], got ", qkv); });
+  AttentionParams p;
+  p.qkv = operand(qkv), p.out = p.dout = p.dqkv = operand({});
+  p.lse = lse.as<float>(), p.delta = p.entropy = p.map = nullptr;
+  p.images = qkv.dim(0), p.tokens = int(qkv.dim(1)), p.heads = int(qkv.dim(3)), p.width = int(qkv.dim(4)),
+  p.scale = float(scale);
+  p.chunk = 0, p.accumulate = false;
+  return p;
+}
+
+bool tensor_cores_can(const AttentionParams& p, std::initializer_list<const TensorView*> views) {
+  for (const TensorView* v : views)
+    if (v->dtype != DType::bf16 || reinterpret_cast<std::uintptr_t>(v->data) % 16) return false;
+  return attention_fwd_kernel(p.width) != nullptr;
+}
+
+/// All tokens (rounded up to the 64 that a warp takes at once) if they fit, else what fits.
+int chunk_of(const AttentionParams& p) {
+  const int all = (p.tokens + 63) / 64 * 64;
+  const int fits = int(kMostShared / attention_shared_bytes(1, p.width)) / 64 * 64;
+  return min_of(all, fits);
+}
+
+void launch_tiles(const char* name, AttentionKernel kernel, const AttentionParams& p, Stream s) {
+  const int tiles = (p.tokens + kTileRows - 1) / kTileRows, rounds = (tiles + kAttentionWarps - 1) / kAttentionWarps;
+  // While everything fits, one block reads a head once; a long sequence is divided.
+  const unsigned down = p.chunk >= p.tokens ? 1u : unsigned(rounds);
+  launch(name, kernel, dim3(unsigned(p.images * p.heads), p.tokens > 0 ? down : 0u), dim3(kAttentionWarps * kWarp),
+         attention_shared_bytes(p.chunk, p.width), s, p);
+}
+
+void launch_rows(const char* name, AttentionKernel kernel, const AttentionParams& p, Stream s) {
+  check(p.width <= kMostPlainWidth, Kind::shape, [&] {
+    return cat("attention: a head of width ", p.width, " is beyond the limit of ", kMostPlainWidth, "; use more heads");
+  });
+  const std::int64_t rows = p.images * p.heads * p.tokens;
+  launch(name, kernel, dim3(unsigned((rows + kAttentionWarps - 1) / kAttentionWarps)), dim3(kAttentionWarps * kWarp), 0,
+         s, p);
+}
+
+}  // namespace
+
+void attention_fwd(const AttentionFwd& a, Stream s) {
+  AttentionParams p = params_of(a.qkv, a.lse, a.scale);
+  p.out = operand(a.out), p.entropy = a.row_entropy.as<float>(), p.map = a.map.as<float>();
+  if (tensor_cores_can(p, {&a.qkv, &a.out})) {
+    p.chunk = chunk_of(p);
+    launch_tiles("attention_fwd", attention_fwd_kernel(p.width), p, s);
+  } else {
+    launch_rows("attention_fwd", attention_fwd_plain_kernel(), p, s);
+  }
+  if (p.entropy || p.map) launch_rows("attention_fwd diagnosis", attention_probe_kernel(), p, s);
+}
+
+void attention_bwd(const AttentionBwd& a, Stream s) {
+  AttentionParams p = params_of(a.qkv, a.lse, a.scale);
+  p.out = operand(a.out), p.dout = operand(a.dout), p.dqkv = operand(a.dqkv), p.accumulate = a.accumulate;
+  p.delta = static_cast<float*>(
+      scratch(s, std::size_t(max_of<std::int64_t>(p.images * p.heads * p.tokens, 1)) * sizeof(float)).data);
+  if (tensor_cores_can(p, {&a.qkv, &a.out, &a.dout, &a.dqkv})) {
+    p.chunk = chunk_of(p);
+    launch_tiles("attention_bwd queries", attention_bwd_queries_kernel(p.width), p, s);
+    launch_tiles("attention_bwd keys", attention_bwd_keys_kernel(p.width), p, s);
+  } else {
+    launch_rows("attention_bwd queries", attention_bwd_queries_plain_kernel(), p, s);
+    launch_rows("attention_bwd keys", attention_bwd_keys_plain_kernel(), p, s);
+  }
+}
+
+}  // namespace eg::EVERGRAD_BACKEND

@@ -1,0 +1,90 @@
+// cuda/kernels/matmul.cpp - host entry of the matrix products: which kernel, which tile, how many splits.
+//
+// The choice depends on shapes, types and alignment alone, never on the card, so that a run's bits repeat on other
+// cards of the same kind of arithmetic.
+#include "cuda/kernels/matmul.h"
+
+#include "cuda/kernels/kernels.h"
+#include "cuda/kernels/operands.h"
+#include "cuda/kernels/reduce.h"
+#include "cuda/launch.h"
+#include "cuda/scratch.h"
+#include "engine/error.h"
+
+namespace eg::EVERGRAD_BACKEND {
+namespace {
+
+constexpr std::int64_t kProcessors = 132;  // of an H100; only used to decide on splitting
+
+MatmulParams params_of(const Matmul& m) {
+  MatmulParams p;
+  p.a = operand(m.a), p.b = operand(m.b), p.c = operand(m.c), p.bias = operand(m.bias), p.aux = operand(m.aux);
+  p.split_sums = p.column_sums = nullptr;
+  p.rows = m.c.rows(), p.cols = m.c.cols(), p.depth = m.transpose_a ? m.a.rows() : m.a.cols();
+  p.transpose_a = m.transpose_a, p.transpose_b = m.transpose_b, p.accumulate = m.accumulate,
+  p.tanh_form = m.gelu == GeluKind::tanh;
+  switch (m.epilogue) {
+    case Epilogue::none:
+    case Epilogue::bias_grad_a: p.end = MatmulEnd::none; break;
+    case Epilogue::bias: p.end = MatmulEnd::bias; break;
+    case Epilogue::bias_gelu: p.end = MatmulEnd::bias_gelu; break;
+    case Epilogue::dgelu: p.end = MatmulEnd::dgelu; break;
+  }
+  return p;
+}
+
+/// Rows of both operands begin at multiples of 16 bytes.
+bool tensor_cores_can(const Matmul& m) {
+  const auto fits = [](const TensorView& v) {
+    return v.dtype == DType::bf16 && v.cols() % 8 == 0 && reinterpret_cast<std::uintptr_t>(v.data) % 16 == 0;
+  };
+  return fits(m.a) && fits(m.b);
+}
+
+void check_shapes(const Matmul& m) {
+  const std::int64_t rows = m.transpose_a ? m.a.cols() : m.a.rows(), depth = m.transpose_a ? m.a.rows() : m.a.cols();
+  const std::int64_t depth_b = m.transpose_b ? m.b.cols() : m.b.rows(), cols = m.transpose_b ? m.b.rows() : m.b.cols();
+  check(depth == depth_b && m.c.rows() == rows && m.c.cols() == cols, Kind::shape, [&] {
+    return cat("matmul: ", m.a, m.transpose_a ? " transposed" : "", " times ", m.b, m.transpose_b ? " transposed" : "",
+               " into ", m.c, " does not fit");
+  });
+}
+
+}  // namespace
+
+void matmul(const Matmul& m, Stream s) {
+  check_shapes(m);
+  MatmulParams p = params_of(m);
+  const bool tensor_cores = tensor_cores_can(m);
+  const auto tiles = [&](const MatmulTile& t) {
+    return ((p.rows + t.rows - 1) / t.rows) * ((p.cols + t.cols - 1) / t.cols);
+  };
+  const bool large = tensor_cores && tiles(kLargeTile) * 2 > kProcessors;
+  const MatmulTile tile = !tensor_cores ? kPlainTile : large ? kLargeTile : kSmallTile;
+  const MatmulKernel kernel =
+      tensor_cores ? matmul_tensor_core_kernel(large, m.transpose_a, m.transpose_b) : matmul_plain_kernel();
+  const std::int64_t blocks = tiles(tile), row_tiles = (p.rows + tile.rows - 1) / tile.rows;
+  std::int64_t splits = 1;
+  if (p.end == MatmulEnd::none && blocks > 0)
+    splits = max_of<std::int64_t>(
+        1, min_of<std::int64_t>(min_of<std::int64_t>(2 * kProcessors / blocks, p.depth / 512), 64));
+  const bool sums = m.epilogue == Epilogue::dgelu && bool(m.bias_grad);
+  const std::size_t floats = splits > 1 ? std::size_t(splits * p.rows * p.cols)
+                             : sums     ? std::size_t(row_tiles * p.cols)
+                                        : 0;
+  float* const memory = floats ? static_cast<float*>(scratch(s, floats * sizeof(float)).data) : nullptr;
+  if (splits > 1) p.split_sums = memory;
+  if (sums) p.column_sums = memory;
+  launch("matmul", kernel, dim3(unsigned(blocks), 1, unsigned(splits)), dim3(unsigned(tile.threads)), tile.shared_bytes,
+         s, p);
+  if (splits > 1) finish_columns(memory, splits, p.rows * p.cols, p.c, p.accumulate, s);
+  if (sums) finish_columns(memory, row_tiles, p.cols, operand(m.bias_grad), m.accumulate_bias_grad, s);
+  if (m.epilogue == Epilogue::bias_grad_a && m.bias_grad) {
+    ColumnSumParams c;
+    c.x = p.a, c.out = operand(m.bias_grad), c.partials = nullptr;
+    c.rows = m.a.rows(), c.columns = c.row_stride = m.a.cols(), c.offset = 0, c.accumulate = m.accumulate_bias_grad;
+    sum_columns("matmul bias gradient", c, s);
+  }
+}
+
+}  // namespace eg::EVERGRAD_BACKEND

@@ -1,0 +1,42 @@
+// cuda/kernels/matmul_epilogue.cuh - what happens to a finished sum of a matrix product on its way to memory.
+#pragma once
+#include "cuda/kernels/gelu.cuh"
+#include "cuda/kernels/matmul.h"
+
+namespace eg::EVERGRAD_BACKEND {
+
+/// The value that goes into c (before accumulation) for sum s at row i, column j; stores aux on the way.
+__device__ __forceinline__ float finish_value(const MatmulParams& p, float s, std::int64_t i, std::int64_t j) {
+  if (p.end == MatmulEnd::none) return s;
+  if (p.end == MatmulEnd::dgelu) {
+    const float z = load_at(p.aux, i * p.cols + j);
+    return s * (p.tanh_form ? gelu_grad<true>(z) : gelu_grad<false>(z));
+  }
+  const float z = s + load_at(p.bias, j);
+  if (p.end == MatmulEnd::bias) return z;
+  store_at(p.aux, i * p.cols + j, z);
+  return p.tanh_form ? gelu<true>(z) : gelu<false>(z);
+}
+
+/// Finishes and stores one element of split `split`; returns the value, for column sums.
+__device__ __forceinline__ float finish_element(const MatmulParams& p, float s, std::int64_t i, std::int64_t j, std::int64_t split) {
+  const std::int64_t at = i * p.cols + j;
+  if (p.split_sums) {
+    p.split_sums[split * p.rows * p.cols + at] = s;
+    return 0.0f;
+  }
+  const float value = finish_value(p, s, i, j);
+  store_at(p.c, at, p.accumulate ? load_at(p.c, at) + value : value);
+  return value;
+}
+
+/// Steps of the depth that a split works on.
+struct DepthRange {
+  std::int64_t begin, end;
+};
+__device__ __forceinline__ DepthRange depth_of(const MatmulParams& p, int step) {
+  const std::int64_t steps = (p.depth + step - 1) / step, splits = gridDim.z, split = blockIdx.z;
+  return {steps * split / splits, steps * (split + 1) / splits};
+}
+
+}  // namespace eg::EVERGRAD_BACKEND

@@ -1,0 +1,44 @@
+// cuda/launch.h - checked kernel launches, the same call for both backends.
+#pragma once
+#include <cstddef>
+#include <string_view>
+#include <type_traits>
+
+#include "cuda/simt.cuh"
+#include "engine/device.h"
+
+namespace eg::EVERGRAD_BACKEND {
+
+/// What a launch needs once the parameter type is forgotten. The parameters are one block of plain bytes.
+struct LaunchRequest {
+  std::string_view name;
+  void (*kernel)() = nullptr;
+  /// Calls `kernel` with the parameters (the emulated device starts its threads with it).
+  void (*call)(void (*kernel)(), const void* parameters) = nullptr;
+  dim3 grid, block;
+  std::size_t shared_bytes = 0;
+  const void* parameters = nullptr;
+  std::size_t parameter_bytes = 0;
+};
+void launch_checked(const LaunchRequest& request, Stream stream);
+
+/// Enqueues kernel(params) on the stream. An empty grid is not an error: nothing runs. Throws Error{usage} naming the
+/// kernel when a limit of the device is exceeded.
+template <class P>
+void launch(std::string_view name, void (*kernel)(P), dim3 grid, dim3 block, std::size_t shared_bytes, Stream stream,
+            const std::type_identity_t<P>& parameters) {
+  static_assert(std::is_trivially_copyable_v<P> && sizeof(P) <= 4096,
+                "kernel parameters are one plain struct of at most 4 KiB");
+  LaunchRequest request;
+  request.name = name;
+  request.kernel = reinterpret_cast<void (*)()>(kernel);
+  request.call = [](void (*k)(), const void* p) { reinterpret_cast<void (*)(P)>(k)(*static_cast<const P*>(p)); };
+  request.grid = grid;
+  request.block = block;
+  request.shared_bytes = shared_bytes;
+  request.parameters = &parameters;
+  request.parameter_bytes = sizeof(P);
+  launch_checked(request, stream);
+}
+
+}  // namespace eg::EVERGRAD_BACKEND

@@ -1,0 +1,24 @@
+// cuda/register.cpp - see register.h.
+#include "cuda/register.h"
+
+#include "cuda/table.h"
+#if defined(EVERGRAD_HAVE_EMULATED)
+#include "cuda/emulated/runtime.h"
+#endif
+#if defined(EVERGRAD_HAVE_CUDA)
+#include "cuda/runtime.h"
+#endif
+
+namespace eg {
+
+void register_cuda_devices() {
+#if defined(EVERGRAD_HAVE_EMULATED)
+  register_device({DeviceType::emulated, 0}, &emulated_backend::kernel_table(), &emulated::emulated_runtime());
+#endif
+#if defined(EVERGRAD_HAVE_CUDA)
+  for (int i = 0; i < cuda_backend::device_count(); ++i)
+    register_device({DeviceType::cuda, i}, &cuda_backend::kernel_table(), &cuda_backend::device_runtime(i));
+#endif
+}
+
+}  // namespace eg

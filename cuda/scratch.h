@@ -1,0 +1,23 @@
+// cuda/scratch.h - working memory of kernels that reduce in two stages, one block of it per stream.
+#pragma once
+#include <cstddef>
+
+#include "engine/device.h"
+
+#ifndef EVERGRAD_BACKEND
+#error "EVERGRAD_BACKEND must be cuda_backend or emulated_backend; the build system of cuda/ sets it."
+#endif
+
+namespace eg::EVERGRAD_BACKEND {
+
+struct Scratch {
+  void* data = nullptr;
+  unsigned* tickets = nullptr;  // zero on entry; whoever counts up to the end must set them back to zero
+};
+
+/// `bytes` of garbage, 256-byte aligned, and `tickets` zeroed counters, both valid until the next call on this stream.
+/// Calls on one stream run one after another, so every launch wrapper may ask for its own. Grows only; a captured step
+/// must have run once before, because nothing can be allocated while a stream is captured.
+Scratch scratch(Stream stream, std::size_t bytes, std::size_t tickets = 0);
+
+}  // namespace eg::EVERGRAD_BACKEND

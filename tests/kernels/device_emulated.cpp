@@ -1,0 +1,25 @@
+// tests/kernels/device_emulated.cpp - this program tests the emulated CUDA device: every case in round-robin order and
+// in a random one.
+#include "cuda/emulated/runtime.h"
+#include "cuda/emulated/streams.h"
+#include "cuda/table.h"
+#include "tests/kernels/conform.h"
+
+namespace eg::test {
+
+const DeviceUnderTest& device_under_test() {
+  static const DeviceUnderTest emulated = [] {
+    DeviceUnderTest d{{DeviceType::emulated, 0}};
+    register_device(d.device, &emulated_backend::kernel_table(), &emulated::emulated_runtime());
+    d.schedules = 2;
+    d.use_schedule = [](int schedule) {
+      static std::uint64_t seed = 0;
+      emulated::settings().schedule = {schedule != 0, ++seed};
+      emulated::settings().lazy = schedule != 0;
+    };
+    return d;
+  }();
+  return emulated;
+}
+
+}  // namespace eg::test

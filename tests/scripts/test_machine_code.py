@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""Compiles every kernel file with nvcc for sm_80 and sm_90a and reads what came out.
+
+    tests/scripts/test_machine_code.py [--source DIR] [--build DIR] [--only NAME] [--table]
+
+Fails when a file does not compile, when a kernel spills registers that is not in SPILLS_ALLOWED, or when the machine code
+of a kernel family lacks the instructions that its design stands on: tensor cores, matrix loads, asynchronous copies, wide
+loads. Without nvcc it exits 77 (skipped). The opcodes are read with nvdisasm (NVIDIA's Python package
+nvidia-cuda-nvdisasm, or NVDISASM=FILE); where there is none, the same instructions are looked for in the PTX, and it says so.
+"""
+import argparse
+import concurrent.futures
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ARCHITECTURES = ["sm_80", "sm_90a"]
+SPILLS_ALLOWED = {}  # kernel name (part of it): bytes, with the reason beside it
+
+# file: what its code must hold, as (SASS, PTX) patterns
+WANTED = {
+    "attention": {"tensor cores": (r"\bHMMA\.16816", r"mma\.sync\.aligned\.m16n8k16"),
+                  "matrix loads": (r"\bLDSM\b", r"ldmatrix\.sync"),
+                  "asynchronous copies": (r"\bLDGSTS\b", r"cp\.async\.c[ag]")},
+    "matmul": {"tensor cores": (r"\bHMMA\.16816", r"mma\.sync\.aligned\.m16n8k16"),
+               "matrix loads": (r"\bLDSM\b", r"ldmatrix\.sync"),
+               "asynchronous copies": (r"\bLDGSTS\b", r"cp\.async\.c[ag]")},
+    "layer_norm": {"wide loads": (r"\bLDG\.E\.128", r"ld\.global(\.nc)?(\.[a-zA-Z0-9:_]+)*\.v[24]\.")},
+    "optimizer": {"wide loads": (r"\bLDG\.E\.128", r"ld\.global(\.nc)?(\.[a-zA-Z0-9:_]+)*\.v[24]\.")},
+    "arrow": {"wide loads": (r"\bLDG\.E\.128", r"ld\.global(\.nc)?(\.[a-zA-Z0-9:_]+)*\.v[24]\.")},
+}
+REPORT = re.compile(r"Compiling entry function '(\S+)' for '(\S+)'|(\d+) bytes stack frame, (\d+) bytes spill stores, "
+                    r"(\d+) bytes spill loads|Used (\d+) registers")
+
+
+def find_nvcc():
+    for candidate in [os.environ.get("CUDACXX"), shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc"]:
+        if candidate and pathlib.Path(candidate).exists():
+            return candidate
+    return None
+
+
+def find_nvdisasm():
+    found = os.environ.get("NVDISASM") or shutil.which("nvdisasm")
+    if found:
+        return found
+    try:
+        import nvidia
+    except ImportError:
+        return None
+    for folder in nvidia.__path__:
+        for path in pathlib.Path(folder).rglob("nvdisasm"):
+            return str(path)
+    return None
+
+
+def compile_one(nvcc, source, file, arch, folder):
+    """(cubin, ptx text, kernels) where kernels is {name: (registers, spilled bytes)}; or an error text."""
+    base = folder / f"{file.stem}-{arch}"
+    flags = ["-std=c++20", "-O3", f"-I{source}", "-DEVERGRAD_BACKEND=cuda_backend", f"-arch={arch}"]
+    cubin = base.with_suffix(".cubin")
+    done = subprocess.run([nvcc, *flags, "-Xptxas", "-v", "-cubin", "-o", cubin, file], capture_output=True, text=True)
+    if done.returncode:
+        return done.stdout + done.stderr
+    kernels, name, spilled = {}, None, 0
+    for m in REPORT.finditer(done.stderr):
+        if m[1]:
+            name = m[1]
+        elif m[3] is not None:
+            spilled = int(m[4]) + int(m[5])
+        elif name:
+            kernels[name] = (int(m[6]), spilled)
+    ptx = base.with_suffix(".ptx")
+    done = subprocess.run([nvcc, *flags, "-ptx", "-o", ptx, file], capture_output=True, text=True)
+    if done.returncode:
+        return done.stdout + done.stderr
+    return cubin, ptx.read_text(), kernels
+
+
+def code_of(nvdisasm, cubin):
+    done = subprocess.run([nvdisasm, "-c", cubin], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"{nvdisasm} could not read {cubin}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def check(file, arch, result, nvdisasm, problems, rows):
+    if isinstance(result, str):
+        problems.append(f"{file.name} does not compile for {arch}:\n{result}")
+        return
+    cubin, ptx, kernels = result
+    for name, (registers, spilled) in kernels.items():
+        allowed = max((b for part, b in SPILLS_ALLOWED.items() if part in name), default=0)
+        rows.append((file.name, arch, name, registers, spilled))
+        if spilled > allowed:
+            problems.append(f"{file.name}, {arch}: {name} spills {spilled} bytes ({registers} registers)")
+    wanted = WANTED.get(file.stem, {})
+    code = code_of(nvdisasm, cubin) if nvdisasm and wanted else ptx
+    for what, patterns in wanted.items():
+        pattern = patterns[0 if nvdisasm else 1]
+        count = len(re.findall(pattern, code))
+        print(f"{file.name:24s} {arch:7s} {what:20s} {count}")
+        if not count:
+            problems.append(f"{file.name}, {arch}: no {what} ({pattern}) in its machine code")
+
+
+def main():
+    root = pathlib.Path(__file__).resolve().parent.parent.parent
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--source", type=pathlib.Path, default=root)
+    p.add_argument("--build", help="not used; every script test is given it")
+    p.add_argument("--only", default="", help="only files whose name contains this")
+    p.add_argument("--table", action="store_true", help="print registers of every kernel")
+    o = p.parse_args()
+    nvcc, nvdisasm = find_nvcc(), find_nvdisasm()
+    if not nvcc:
+        print("SKIPPED: no nvcc on the PATH, in CUDACXX or in /usr/local/cuda/bin")
+        return 77
+    print("opcodes from " + (f"SASS ({nvdisasm})" if nvdisasm else "PTX: nvdisasm is not here (pip install nvidia-cuda-nvdisasm)"))
+    files = sorted(f for f in (o.source / "cuda" / "kernels").glob("*.cu") if o.only in f.stem)
+    if not files:
+        print(f"no kernel file in {o.source / 'cuda' / 'kernels'}")
+        return 1
+    problems, rows = [], []
+    with tempfile.TemporaryDirectory() as folder, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as workers:
+        jobs = [(f, a, workers.submit(compile_one, nvcc, o.source, f, a, pathlib.Path(folder)))
+                for f in files for a in ARCHITECTURES]
+        for file, arch, job in jobs:
+            check(file, arch, job.result(), nvdisasm, problems, rows)
+    if o.table:
+        for row in rows:
+            print("%-24s %-7s %-90s %3d registers, %d bytes spilled" % row)
+    print(f"{len(files)} files, {len(rows)} kernels, {sum(1 for r in rows if r[4])} of them spill")
+    for problem in problems:
+        print("FAILED: " + problem)
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
