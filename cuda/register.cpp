@@ -6,7 +6,7 @@
 #include "cuda/emulated/runtime.h"
 #endif
 #if defined(EVERGRAD_HAVE_CUDA)
-#include "cuda/runtime.h"
+#include "cuda/device/runtime.h"
 #endif
 
 namespace eg {

@@ -15,6 +15,8 @@ struct Operand {
 
 inline constexpr int kPack = 8;  // elements that a thread moves at once: 16 bytes of bf16, 32 of fp32
 
+#if EVERGRAD_HAS_DEVICE_WORDS
+
 __device__ __forceinline__ float load_at(const Operand& o, std::int64_t i) {
   switch (o.type) {
     case DType::f32: return static_cast<const float*>(o.data)[i];
@@ -85,5 +87,7 @@ __device__ __forceinline__ void store_some(const Operand& o, std::int64_t i, int
   for (int k = 0; k < kPack; ++k)
     if (k < count) store_at(o, i + k, v[k]);
 }
+
+#endif  // EVERGRAD_HAS_DEVICE_WORDS
 
 }  // namespace eg::EVERGRAD_BACKEND

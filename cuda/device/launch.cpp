@@ -1,0 +1,92 @@
+// cuda/device/launch.cpp - cuda/launch.h and cuda/scratch.h on a GPU.
+#include "cuda/launch.h"
+
+#include <map>
+#include <mutex>
+#include <utility>
+
+#include "cuda/device/runtime.h"
+#include "cuda/scratch.h"
+#include "engine/error.h"
+
+namespace eg::cuda_backend {
+namespace {
+
+constexpr std::size_t kUsualShared = 48 * 1024;
+
+/// Above 48 KiB a kernel must ask for shared memory, once per device.
+void allow_shared(const LaunchRequest& r, int device) {
+  static std::mutex mutex;
+  static std::map<std::pair<void (*)(), int>, std::size_t> allowed;
+  const std::lock_guard lock(mutex);
+  std::size_t& have = allowed[{r.kernel, device}];
+  if (have >= r.shared_bytes) return;
+  const cudaError_t status = cudaFuncSetAttribute(reinterpret_cast<const void*>(r.kernel),
+                                                  cudaFuncAttributeMaxDynamicSharedMemorySize, int(r.shared_bytes));
+  if (status != cudaSuccess) {
+    cudaGetLastError();
+    fail(Kind::device, cat("kernel ", r.name, " needs ", r.shared_bytes,
+                           " bytes of shared memory, more than this GPU gives a block: ", cudaGetErrorString(status)));
+  }
+  have = r.shared_bytes;
+}
+
+}  // namespace
+
+void launch_checked(const LaunchRequest& r, Stream stream) {
+  if (r.grid.x == 0 || r.grid.y == 0 || r.grid.z == 0) return;
+  check(r.kernel != nullptr, Kind::internal, [&] { return cat("kernel ", r.name, ": no kernel was chosen"); });
+  const cudaStream_t s = cuda_stream(stream);
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "asking for the current device");
+  if (r.shared_bytes > kUsualShared) allow_shared(r, device);
+  void* parameters[] = {const_cast<void*>(r.parameters)};
+  const cudaError_t status =
+      cudaLaunchKernel(reinterpret_cast<const void*>(r.kernel), r.grid, r.block, parameters, r.shared_bytes, s);
+  if (status == cudaSuccess) return;
+  cudaGetLastError();
+  fail(Kind::device, cat("kernel ", r.name, ", grid (", r.grid.x, ",", r.grid.y, ",", r.grid.z, "), block (", r.block.x,
+                         ",", r.block.y, ",", r.block.z, "), ", r.shared_bytes, " bytes of shared memory: ",
+                         cudaGetErrorString(status), "; run the same command with --device emulated to look into it"));
+}
+
+Scratch scratch(Stream stream, std::size_t bytes, std::size_t tickets) {
+  struct Held {
+    void* data = nullptr;
+    std::size_t bytes = 0;
+    unsigned* tickets = nullptr;
+    std::size_t count = 0;
+  };
+  static std::mutex mutex;
+  static std::map<cudaStream_t, Held> by_stream;
+  const cudaStream_t s = cuda_stream(stream);
+  const std::lock_guard lock(mutex);
+  Held& held = by_stream[s];
+  const auto grow = [&](void** block, std::size_t room) {
+    check(!capturing(s), Kind::usage, [] {
+      return std::string(
+          "growing a kernel's scratch memory while a step is recorded; run the step once before recording it");
+    });
+    check_cuda(cudaStreamSynchronize(s), "waiting for the device");  // earlier launches may still use the old block
+    if (*block) check_cuda(cudaFree(*block), "freeing scratch memory");
+    *block = nullptr;
+    check_cuda(cudaMalloc(block, room), "allocating scratch memory");
+  };
+  if (held.bytes < bytes) {
+    held.bytes = 0;
+    grow(&held.data, bytes);
+    held.bytes = bytes;
+  }
+  if (held.count < tickets) {
+    held.count = 0;
+    void* block = held.tickets;
+    held.tickets = nullptr;
+    grow(&block, tickets * sizeof(unsigned));
+    held.tickets = static_cast<unsigned*>(block);
+    check_cuda(cudaMemsetAsync(block, 0, tickets * sizeof(unsigned), s), "clearing tickets");
+    held.count = tickets;
+  }
+  return {held.data, held.tickets};
+}
+
+}  // namespace eg::cuda_backend
