@@ -107,8 +107,8 @@ __device__ __forceinline__ Part part_of(const TargetTable& t) {
 
 /// AdamW's bias correction of slot `slot`: 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t).
 __device__ __forceinline__ void bias_correction(const StepRecord& step, int slot, double beta1, double beta2, float& first, float& second) {
-  const double t = double(step.slot[slot].t + 1);
-  first = float(1.0 / (1.0 - pow(beta1, t))), second = float(1.0 / sqrt(1.0 - pow(beta2, t)));
+  const std::int64_t t = step.slot[slot].t + 1;
+  first = float(1.0 / (1.0 - power(beta1, t))), second = float(1.0 / sqrt(1.0 - power(beta2, t)));
 }
 
 struct BaseShared {

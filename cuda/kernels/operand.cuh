@@ -88,6 +88,14 @@ __device__ __forceinline__ void store_some(const Operand& o, std::int64_t i, int
     if (k < count) store_at(o, i + k, v[k]);
 }
 
+/// b^n by squaring: no call of a library function, whose registers would have to be saved around it.
+__device__ __forceinline__ double power(double b, std::int64_t n) {
+  double result = 1.0;
+  for (; n > 0; n /= 2, b *= b)
+    if (n % 2) result *= b;
+  return result;
+}
+
 #endif  // EVERGRAD_HAS_DEVICE_WORDS
 
 }  // namespace eg::EVERGRAD_BACKEND

@@ -99,8 +99,8 @@ __global__ void __launch_bounds__(kUpdateThreads) sgd_device(const SgdParams p) 
 struct Correction {
   float first, second;
 };
-__device__ __forceinline__ Correction correction_of(const AdamParams& p, double t) {
-  return {float(1.0 / (1.0 - pow(p.beta1, t))), float(1.0 / sqrt(1.0 - pow(p.beta2, t)))};
+__device__ __forceinline__ Correction correction_of(const AdamParams& p, std::int64_t t) {
+  return {float(1.0 / (1.0 - power(p.beta1, t))), float(1.0 / sqrt(1.0 - power(p.beta2, t)))};
 }
 
 __global__ void __launch_bounds__(kUpdateThreads) adam_device(const AdamParams p) {
@@ -109,7 +109,7 @@ __global__ void __launch_bounds__(kUpdateThreads) adam_device(const AdamParams p
   const Segment& s = p.table.segment[c.segment];
   const StepSlot slot = p.step->slot[s.slot];
   Correction& shared = static_shared<Correction>();
-  if (threadIdx.x == 0) shared = correction_of(p, double(slot.t + 1));
+  if (threadIdx.x == 0) shared = correction_of(p, slot.t + 1);
   __syncthreads();
   const Correction usual = shared;
   const double rate = slot.lr * double(s.lr_scale);
@@ -130,7 +130,7 @@ __global__ void __launch_bounds__(kUpdateThreads) adam_device(const AdamParams p
         std::int64_t t = slot.t;
         if (p.row_steps) t = min_of(t, std::int64_t(p.row_steps[e / p.columns]));
         if (p.column_steps) t = min_of(t, std::int64_t(p.column_steps[e % p.columns]));
-        fix = correction_of(p, double(t + 1));
+        fix = correction_of(p, t + 1);
       }
       const float d = clip * g[k] + coupled * w[k];
       m[k] = beta1 * m[k] + rest1 * d;
