@@ -1,9 +1,11 @@
-// cuda/simt.cuh - the vocabulary of kernels: thread, warp and block words, wide loads, asynchronous copies, tensor cores.
+// cuda/simt.cuh - the vocabulary of kernels: thread, warp and block words, wide loads, asynchronous copies, tensor
+// cores.
 //
 // The only file that knows which compiler runs. nvcc gets CUDA's headers and inline PTX; the host compiler gets
-// emulated/words.h, where the same words run on fibers (the emulated device). A third case is the host compiler building
-// the launch wrappers of the CUDA backend: it sees CUDA's host header and the plain types only. Kernels include this file
-// and nothing else that is not plain data; they use no inline PTX, no raw __shared__ and no __CUDA_ARCH__.
+// emulated/words.h, where the same words run on fibers (the emulated device). A third case is the host compiler
+// building the launch wrappers of the CUDA backend: it sees CUDA's host header and the plain types only. Kernels
+// include this file and nothing else that is not plain data; they use no inline PTX, no raw __shared__ and no
+// __CUDA_ARCH__.
 #pragma once
 #include <cstdint>
 #include <type_traits>
@@ -34,7 +36,8 @@
 #define EVERGRAD_HAS_DEVICE_WORDS 1
 #endif
 
-/// Before a loop whose trip count the compiler knows: no loop is left of it, so that arrays indexed in it stay in registers.
+/// Before a loop whose trip count the compiler knows: no loop is left of it, so that arrays indexed in it stay in
+/// registers.
 #if defined(__CUDACC__)
 #define EVERGRAD_UNROLL _Pragma("unroll")
 #else
@@ -67,7 +70,7 @@ struct [[gnu::may_alias]] alignas(sizeof(T) * N) Vec {
 
 #if EVERGRAD_HAS_DEVICE_WORDS
 
-// ---- conversions and cheap arithmetic -------------------------------------------------------------------------------------
+// ---- conversions and cheap arithmetic -------------------------------------------------------------------------------
 
 /// Rounds to nearest even; NaN becomes 0x7fff on both sides.
 __device__ __forceinline__ bf16 to_bf16(float x) {
@@ -149,7 +152,7 @@ __device__ __forceinline__ float reciprocal_fast(float x) {
 __device__ __forceinline__ float divide_fast(float a, float b) { return a * reciprocal_fast(b); }
 __device__ __forceinline__ float exp_fast(float x) { return exp2_fast(x * 1.44269504f); }
 
-// ---- shared memory --------------------------------------------------------------------------------------------------------
+// ---- shared memory --------------------------------------------------------------------------------------------------
 
 /// The shared memory given at the launch, seen as one struct. One such struct per kernel.
 template <class T>
@@ -178,12 +181,11 @@ __device__ __forceinline__ T& static_shared(EVERGRAD_SITE_ONLY) {
   __shared__ T storage;
   return storage;
 #else
-  return *static_cast<T*>(
-      eg::emulated::static_shared(&kStaticSharedKey<T, Tag>, sizeof(T), alignof(T), file, line));
+  return *static_cast<T*>(eg::emulated::static_shared(&kStaticSharedKey<T, Tag>, sizeof(T), alignof(T), file, line));
 #endif
 }
 
-// ---- sums over a warp and over a block --------------------------------------------------------------------------------------
+// ---- sums over a warp and over a block ------------------------------------------------------------------------------
 
 /// Sum over all 32 lanes in a fixed xor tree; every lane gets the same bits. float or double.
 template <class T>
@@ -213,9 +215,9 @@ template <class T, int N>
 struct BlockPartials {
   T v[N];
 };
-/// Sum over the whole block (kThreads threads, a multiple of 32; one dimension), in a fixed order; every thread gets it.
-/// Contains two barriers. Two different sums between which no barrier stands need two tags only if they interleave; calls
-/// one after another may share one.
+/// Sum over the whole block (kThreads threads, a multiple of 32; one dimension), in a fixed order; every thread gets
+/// it. Contains two barriers. Two different sums between which no barrier stands need two tags only if they
+/// interleave; calls one after another may share one.
 template <int kThreads, int Tag = 0, class T>
 __device__ __forceinline__ T block_sum(T v EVERGRAD_SITE_PARAMETERS) {
   static_assert(kThreads % kWarp == 0 && kThreads <= 1024, "a block is a whole number of warps");
@@ -241,7 +243,7 @@ __device__ __forceinline__ T block_sum(T v EVERGRAD_SITE_PARAMETERS) {
   return v;
 }
 
-// ---- wide memory access -----------------------------------------------------------------------------------------------------
+// ---- wide memory access ---------------------------------------------------------------------------------------------
 
 /// One 2- to 16-byte load; p must be aligned to the whole vector (a GPU traps otherwise, and so does the emulator).
 template <class V, class T>
@@ -261,7 +263,7 @@ __device__ __forceinline__ void store_vec(T* p, const Vec<T, N>& value EVERGRAD_
   *reinterpret_cast<Vec<T, N>*>(p) = value;
 }
 
-// ---- asynchronous copies (Ampere): 16 bytes from global to shared memory, in groups -------------------------------------------
+// ---- asynchronous copies (Ampere): 16 bytes from global to shared memory, in groups ---------------------------------
 
 #if defined(__CUDACC__)
 __device__ __forceinline__ std::uint32_t shared_address(const void* p) {
@@ -296,24 +298,24 @@ __device__ __forceinline__ void cp_async_wait(EVERGRAD_SITE_ONLY) {
 #endif
 }
 
-// ---- tensor cores: 8x8 matrices of bf16 from shared memory, and D += A B on 16x8x16 tiles -------------------------------------
-// Lane l gives the address of row l % 8 of matrix l / 8 (x2: lanes 0 to 15), 16-byte aligned, and receives, of each matrix,
-// the two values at row l / 4, columns 2 (l % 4) and 2 (l % 4) + 1; `_trans` hands out the transposed matrix.
+// ---- tensor cores: 8x8 matrices of bf16 from shared memory, and D += A B on 16x8x16 tiles ---------------------------
+// Lane l gives the address of row l % 8 of matrix l / 8 (x2: lanes 0 to 15), 16-byte aligned, and receives, of each
+// matrix, the two values at row l / 4, columns 2 (l % 4) and 2 (l % 4) + 1; `_trans` hands out the transposed matrix.
 
 #if defined(__CUDACC__)
-#define EVERGRAD_LDMATRIX_X4(name, suffix)                                                             \
-  __device__ __forceinline__ void name(std::uint32_t (&r)[4], const bf16* row) {                       \
-    asm volatile("ldmatrix.sync.aligned.m8n8.x4" suffix ".shared.b16 {%0, %1, %2, %3}, [%4];"          \
-                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])                                      \
-                 : "r"(shared_address(row))                                                            \
-                 : "memory");                                                                          \
+#define EVERGRAD_LDMATRIX_X4(name, suffix)                                                    \
+  __device__ __forceinline__ void name(std::uint32_t(&r)[4], const bf16* row) {               \
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4" suffix ".shared.b16 {%0, %1, %2, %3}, [%4];" \
+                 : "=r"(r[0]), "=r"(r[1]), "=r"(r[2]), "=r"(r[3])                             \
+                 : "r"(shared_address(row))                                                   \
+                 : "memory");                                                                 \
   }
-#define EVERGRAD_LDMATRIX_X2(name, suffix)                                                             \
-  __device__ __forceinline__ void name(std::uint32_t (&r)[2], const bf16* row) {                       \
-    asm volatile("ldmatrix.sync.aligned.m8n8.x2" suffix ".shared.b16 {%0, %1}, [%2];"                  \
-                 : "=r"(r[0]), "=r"(r[1])                                                              \
-                 : "r"(shared_address(row))                                                            \
-                 : "memory");                                                                          \
+#define EVERGRAD_LDMATRIX_X2(name, suffix)                                            \
+  __device__ __forceinline__ void name(std::uint32_t(&r)[2], const bf16* row) {       \
+    asm volatile("ldmatrix.sync.aligned.m8n8.x2" suffix ".shared.b16 {%0, %1}, [%2];" \
+                 : "=r"(r[0]), "=r"(r[1])                                             \
+                 : "r"(shared_address(row))                                           \
+                 : "memory");                                                         \
   }
 EVERGRAD_LDMATRIX_X4(ldmatrix_x4, "")
 EVERGRAD_LDMATRIX_X4(ldmatrix_x4_trans, ".trans")

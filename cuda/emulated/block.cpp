@@ -4,11 +4,8 @@
 // round-robin, or drawn from (seed, block), which every program that is right must survive with the same bits.
 #include "cuda/emulated/block.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
-#include <map>
 
 #include "cuda/emulated/poison.h"
 #include "engine/error.h"
@@ -21,7 +18,6 @@ constinit thread_local dim3 gridDim{};
 namespace eg::emulated {
 namespace {
 
-constexpr std::size_t kSharedBytes = 512 << 10, kRedzone = 256;
 thread_local Block* t_block = nullptr;
 
 std::uint64_t mixed(std::uint64_t x) {  // splitmix64
@@ -33,18 +29,9 @@ std::uint64_t mixed(std::uint64_t x) {  // splitmix64
 
 }  // namespace
 
-Block* running_block() { return t_block; }
+const Watcher* watcher = nullptr;
 
-Block::Block() {
-  void* const memory =
-      ::mmap(nullptr, kSharedBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) throw std::bad_alloc();
-  shared_ = static_cast<char*>(memory);
-}
-Block::~Block() {
-  unpoison(shared_, kSharedBytes);
-  ::munmap(shared_, kSharedBytes);
-}
+Block* running_block() { return t_block; }
 
 void Block::run(const LaunchPlan& plan, std::int64_t index) {
   plan_ = &plan;
@@ -64,23 +51,27 @@ void Block::run(const LaunchPlan& plan, std::int64_t index) {
   if (threads_ % 64) runnable_.back() = (std::uint64_t(1) << (threads_ % 64)) - 1;
   blockIdx = index_, blockDim = b, gridDim = g;
   fill_shared(plan.shared_bytes);
-  fault_.clear();
+  fault_.clear(), other_.clear();
+  code_ = other_code_ = 0, bad_address_ = nullptr;
+  if (watcher) watcher->begin_block(index, threads_);
   t_block = this;
   current_ = -1;
   const int first = next_runnable();
   start_thread(first);
   current_ = first;
   set_indices(first);
+  busy_.store(true, std::memory_order_release);
   switch_to(main_, fibers_[std::size_t(first)].context);
+  busy_.store(false, std::memory_order_release);
   t_block = nullptr;
   poison_shared(false);
-  if (!fault_.empty()) {
-    for (int t = 0; t < threads_; ++t) unpoison(stacks_[std::size_t(t)]->bottom(), Stack::kBytes);
-    fail(Kind::internal, fault_);
-  }
+  if (fault_.empty() && !bad_address_) return;
+  for (int t = 0; t < threads_; ++t) unpoison(stacks_[std::size_t(t)]->bottom(), Stack::kBytes);
+  fail(Kind::internal, told());
 }
 
 void Block::set_indices(int thread) {
+  count_switch();
   const dim3 b = plan_->block;
   const unsigned t = unsigned(thread);
   threadIdx = {t % b.x, t / b.x % b.y, t / (b.x * b.y)};
@@ -183,6 +174,7 @@ void Block::barrier(const char* file, int line) {
 }
 
 void Block::release_barrier() {
+  if (watcher) watcher->barrier();
   waiting_ = 0;
   for (int t = 0; t < threads_; ++t) fibers_[std::size_t(t)].state = State::ready;
   std::fill(runnable_.begin(), runnable_.end(), ~std::uint64_t(0));
@@ -229,120 +221,6 @@ void Block::meet(const char* what, unsigned mask, const Deposit& deposit, Meetin
   for (unsigned rest = mask; rest; rest &= rest - 1) group[__builtin_ctz(rest)].state = State::ready;
   runnable_[std::size_t(first) / 64] |= std::uint64_t(mask) << (first % 64);
   if (plan_->schedule.random) yield();
-}
-
-// ---- shared memory
-// --------------------------------------------------------------------------------------------------------
-
-void Block::fill_shared(std::size_t dynamic_bytes) {
-  unpoison(shared_, kSharedBytes);
-  const std::size_t used_before = std::max(used_, kRedzone * 2 + dynamic_bytes);
-  // What a block finds in shared memory is garbage; 0xFF makes it NaN in fp32 and bf16, so that it shows.
-  std::memset(shared_, 0xFF, std::min(kSharedBytes, used_before + kRedzone));
-  dynamic_bytes_ = dynamic_bytes;
-  used_ = (kRedzone + dynamic_bytes + kRedzone + 127) / 128 * 128;
-  pieces_.clear();
-  poison_shared(true);
-}
-
-void Block::poison_shared(bool on) {
-  if (!on) return unpoison(shared_, kSharedBytes);
-  poison(shared_, kSharedBytes);
-  unpoison(shared_ + kRedzone, dynamic_bytes_);
-}
-
-void* Block::dynamic_shared(std::size_t bytes, std::size_t alignment) {
-  if (bytes > dynamic_bytes_)
-    fault(cat("dynamic_shared of ", bytes, " bytes, but the launch gives ", dynamic_bytes_,
-              "; pass sizeof the struct to launch()"),
-          nullptr, 0);
-  if (alignment > 128) fault(cat("dynamic shared memory is aligned to 128 bytes, not ", alignment), nullptr, 0);
-  return shared_ + kRedzone;
-}
-
-void* Block::static_shared(const void* key, std::size_t bytes, std::size_t alignment) {
-  for (const Piece& p : pieces_)
-    if (p.key == key) return shared_ + p.offset;
-  const std::size_t align = std::max<std::size_t>(alignment, 16), offset = (used_ + align - 1) / align * align;
-  if (offset + bytes + kRedzone > kSharedBytes) fault("too much static shared memory", nullptr, 0);
-  pieces_.push_back({key, offset, bytes});
-  used_ = offset + bytes + kRedzone;
-  unpoison(shared_ + offset, bytes);
-  std::memset(shared_ + offset, 0xFF, bytes);
-  return shared_ + offset;
-}
-
-bool Block::in_shared(const void* p, std::size_t bytes) const {
-  const auto at = reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(shared_);
-  if (at >= kRedzone && at + bytes <= kRedzone + dynamic_bytes_) return true;
-  for (const Piece& piece : pieces_)
-    if (at >= piece.offset && at + bytes <= piece.offset + piece.bytes) return true;
-  return false;
-}
-
-// ---- asynchronous copies: the bytes land at the latest legal moment
-// -------------------------------------------------------
-
-void Block::copy_async(void* to, const void* from, bool valid) {
-  Fiber& f = fibers_[std::size_t(current_)];
-  std::memset(to, 0xFF, 16);
-  f.copies.push_back({to, valid ? from : nullptr, f.groups});
-}
-void Block::commit() { ++fibers_[std::size_t(current_)].groups; }
-void Block::wait(int still_in_flight) {
-  Fiber& f = fibers_[std::size_t(current_)];
-  std::size_t kept = 0;
-  for (const Copy& c : f.copies) {
-    if (c.group >= f.groups - still_in_flight) {
-      f.copies[kept++] = c;
-    } else if (c.from) {
-      std::memcpy(c.to, c.from, 16);
-    } else {
-      std::memset(c.to, 0, 16);
-    }
-  }
-  f.copies.resize(kept);
-}
-
-// ---- faults
-// ---------------------------------------------------------------------------------------------------------------
-
-std::string Block::where(int thread, const char* file, int line) const {
-  const dim3 b = plan_->block;
-  const unsigned t = unsigned(thread);
-  std::string text = cat("kernel ", plan_->name, ", block (", index_.x, ",", index_.y, ",", index_.z, "), thread (",
-                         t % b.x, ",", t / b.x % b.y, ",", t / (b.x * b.y), ")");
-  return file ? cat(text, ", ", file, ":", line) : text;
-}
-
-std::string Block::census() const {
-  std::map<std::string, int> groups;
-  for (int t = 0; t < threads_; ++t) {
-    const Fiber& f = fibers_[std::size_t(t)];
-    switch (f.state) {
-      case State::done: ++groups["have exited"]; break;
-      case State::unstarted: ++groups["have not begun"]; break;
-      case State::ready: ++groups["can run"]; break;
-      case State::at_barrier: ++groups[cat("wait at __syncthreads ", f.file, ":", f.line)]; break;
-      case State::in_meeting:
-        ++groups[cat("wait at ", f.deposit.what, " ", f.file, ":", f.line, ", mask ", f.deposit.mask)];
-        break;
-    }
-  }
-  std::string text;
-  for (const auto& [what, count] : groups) text += cat("  ", count, " threads ", what, "\n");
-  return text;
-}
-
-void Block::fault(const std::string& text, const char* file, int line) {
-  fault_ = cat(where(current_, file, line), ": ", text);
-  abandon();
-}
-
-// Out of line and without a local: the fiber is left for good, so nothing of it is destroyed.
-void Block::abandon() {
-  switch_to(fibers_[std::size_t(current_)].context, main_, true);
-  __builtin_trap();
 }
 
 }  // namespace eg::emulated

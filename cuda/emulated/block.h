@@ -1,6 +1,7 @@
 // cuda/emulated/block.h - one thread block: its threads as fibers of one OS thread, its shared memory, its barriers and
 // the meetings of its warps.
 #pragma once
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -27,6 +28,19 @@ struct LaunchPlan {
   Schedule schedule;
 };
 
+/// Who watches the memory of running kernels: the race detector (race.cpp), in the build that has one.
+struct Watcher {
+  void (*begin_launch)();
+  void (*begin_block)(std::int64_t block, int threads);
+  void (*barrier)();
+  void (*sync_warp)(int first_thread, unsigned mask);
+  void (*fence)(int thread);
+  void (*atomic)(int thread);
+  /// `code` is the place in the program (place.h).
+  void (*access)(int thread, const void* address, std::size_t bytes, bool is_write, std::uint32_t code);
+};
+extern const Watcher* watcher;
+
 /// What a lane brings to a meeting of its warp.
 struct Deposit {
   const char* what = nullptr;  // "__shfl_xor_sync", ...
@@ -35,6 +49,7 @@ struct Deposit {
   unsigned mask = 0;
   const void* in = nullptr;
   void* out = nullptr;
+  std::uint32_t code = 0;  // place in the program, for the race detector
 };
 /// Computes the results of all lanes of `mask`; lanes[i] is lane i's deposit.
 using Meeting = void (*)(Deposit* lanes, unsigned mask);
@@ -43,6 +58,7 @@ struct Copy {
   void* to;
   const void* from;  // null: zeros
   int group;
+  std::uint32_t code;
 };
 
 enum class State : std::uint8_t { unstarted, ready, at_barrier, in_meeting, done };
@@ -70,17 +86,34 @@ class Block {
   void barrier(const char* file, int line);
   void meet(const char* what, unsigned mask, const Deposit& deposit, Meeting compute);
   void yield();
-  void* dynamic_shared(std::size_t bytes, std::size_t alignment);
-  void* static_shared(const void* key, std::size_t bytes, std::size_t alignment);
-  void copy_async(void* to, const void* from, bool valid);
+  void* dynamic_shared(std::size_t bytes, std::size_t alignment, const char* file, int line);
+  void* static_shared(const void* key, std::size_t bytes, std::size_t alignment, const char* file, int line);
+  void copy_async(void* to, const void* from, bool valid, std::uint32_t code);
   void commit();
   void wait(int still_in_flight);
   bool in_shared(const void* p, std::size_t bytes) const;
-  bool on_stack(const void* p) const { return stacks_[std::size_t(current_)]->holds(p); }
+  bool on_stack(int thread, const void* p) const { return stacks_[std::size_t(thread)]->holds(p); }
+  /// Offset from the begin of the shared arena, or -1.
+  std::int64_t shared_offset(const void* p) const;
+  /// "byte 12 of the dynamic shared memory (256 bytes)", or how far outside p is.
+  std::string describe_shared(const void* p) const;
+  int threads() const { return threads_; }
   int current() const { return current_; }
-  const LaunchPlan& plan() const { return *plan_; }
-  /// Ends the block: leaves the fiber for good. `text` says what is wrong and what to do.
+  /// Ends the block: leaves the fiber for good. `text` says what is wrong and what to do. No exception is thrown,
+  /// because the calls that instrumentation makes may not throw.
   [[noreturn]] void fault(const std::string& text, const char* file, int line);
+  /// The same with places in the program: of the access, and of an earlier one (0: none) made by `other`.
+  [[noreturn]] void fault_at(const std::string& text, std::uint32_t code, std::uint32_t other_code,
+                             const std::string& other);
+  /// For the signal handler: the running thread touched `address`, where no memory is.
+  [[noreturn]] void bad_address(const void* address);
+
+  // ---- called by other OS threads
+  /// Counts switches between threads; stands still while one runs.
+  std::uint64_t progress() const { return progress_.load(std::memory_order_relaxed); }
+  bool busy() const { return busy_.load(std::memory_order_acquire); }
+  /// Which kernel, block and thread runs. Reads without a lock: for a block that stands still.
+  std::string where_now() const { return where(current_, nullptr, 0); }
 
  private:
   static void entry();
@@ -93,8 +126,10 @@ class Block {
   void release_barrier();
   void fill_shared(std::size_t dynamic_bytes);
   void poison_shared(bool poison);
+  void count_switch() { progress_.store(progress_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
   std::string where(int thread, const char* file, int line) const;
   std::string census() const;
+  std::string told() const;
   [[noreturn]] void abandon();
 
   const LaunchPlan* plan_ = nullptr;
@@ -106,7 +141,12 @@ class Block {
   std::vector<std::uint64_t> runnable_;   // one bit per thread
   std::vector<unsigned> arrived_, gone_;  // one word per warp
   Context main_;
-  std::string fault_;
+  std::atomic<std::uint64_t> progress_{0};
+  std::atomic<bool> busy_{false};
+  // A fault: its text, and places in the program that are looked up when the block has been left.
+  std::string fault_, other_;
+  std::uint32_t code_ = 0, other_code_ = 0;
+  const void* bad_address_ = nullptr;
   // Shared memory: redzone, dynamic, redzone, static pieces each with a redzone behind it.
   char* shared_ = nullptr;
   std::size_t dynamic_bytes_ = 0, used_ = 0;
@@ -119,5 +159,17 @@ class Block {
 
 /// The block that runs on this OS thread, or null between launches.
 Block* running_block();
+
+/// Makes a stack overflow or a wild pointer of a kernel a fault instead of the end of the process. Called on every OS
+/// thread before it runs blocks; does nothing under AddressSanitizer, which has a report of its own.
+void catch_bad_addresses();
+
+/// Tells when a thread of a block runs for long without letting others run, which on fibers means for ever.
+namespace watchdog {
+void add(const Block* block);
+void remove(const Block* block);
+/// Who is told, after how long. The default writes to stderr after 10 seconds.
+void set(void (*tell)(const std::string& text), int milliseconds);
+}  // namespace watchdog
 
 }  // namespace eg::emulated

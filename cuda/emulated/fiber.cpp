@@ -19,18 +19,15 @@
 #endif
 
 namespace eg::emulated {
-namespace {
-const std::size_t kPage = 4096;
-}
 
 Stack::Stack() {
   void* const all =
-      ::mmap(nullptr, kBytes + kPage, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+      ::mmap(nullptr, kBytes + kGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (all == MAP_FAILED) throw std::bad_alloc();
-  ::mprotect(all, kPage, PROT_NONE);
-  base_ = static_cast<char*>(all) + kPage;
+  ::mprotect(all, kGuard, PROT_NONE);
+  base_ = static_cast<char*>(all) + kGuard;
 }
-Stack::~Stack() { ::munmap(base_ - kPage, kBytes + kPage); }
+Stack::~Stack() { ::munmap(base_ - kGuard, kBytes + kGuard); }
 
 #if defined(__x86_64__)
 

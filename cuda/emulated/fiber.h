@@ -7,7 +7,7 @@ namespace eg::emulated {
 /// A stack with a guard page below it.
 class Stack {
  public:
-  static constexpr std::size_t kBytes = 64 << 10;
+  static constexpr std::size_t kBytes = 64 << 10, kGuard = 4096;
   Stack();
   ~Stack();
   Stack(const Stack&) = delete;

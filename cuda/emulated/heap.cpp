@@ -53,6 +53,7 @@ void* Heap::allocate(std::size_t bytes) {
   poison(block + bytes, taken - kRedzone - bytes);
   blocks_[block] = {bytes, taken};
   live_ += bytes;
+  changes_.fetch_add(1, std::memory_order_release);
   return block;
 }
 
@@ -93,15 +94,36 @@ void Heap::release(void* p) noexcept {
   free_.emplace(piece.room, found->first - kRedzone);
   live_ -= piece.bytes;
   blocks_.erase(found);
+  changes_.fetch_add(1, std::memory_order_release);
 }
 
+// Kernels ask this for every asynchronous copy, and in the race build for every access; nearly always about a block
+// that they asked about before.
 bool Heap::holds(const void* p, std::size_t bytes) const {
+  struct Known {
+    std::uint64_t changes = ~std::uint64_t(0);
+    const char *begin = nullptr, *end = nullptr;
+  };
+  constexpr std::size_t kKnown = 8;
+  static thread_local Known known[kKnown];
+  static thread_local std::size_t latest = 0;
+  const char* const first = static_cast<const char*>(p);
+  const std::uint64_t changes = changes_.load(std::memory_order_acquire);
+  for (std::size_t i = 0; i < kKnown; ++i) {
+    const Known& k = known[(latest + i) % kKnown];
+    if (k.changes != changes || first < k.begin || first + bytes > k.end) continue;
+    latest = (latest + i) % kKnown;
+    return true;
+  }
   if (!in_range(p)) return false;
   const std::lock_guard lock(mutex_);
-  auto next = blocks_.upper_bound(static_cast<char*>(const_cast<void*>(p)));
+  auto next = blocks_.upper_bound(const_cast<char*>(first));
   if (next == blocks_.begin()) return false;
   const auto& [start, piece] = *--next;
-  return static_cast<const char*>(p) + bytes <= start + piece.bytes;
+  if (first + bytes > start + piece.bytes) return false;
+  latest = (latest + kKnown - 1) % kKnown;
+  known[latest] = {changes, start, start + piece.bytes};
+  return true;
 }
 
 std::string Heap::describe(const void* p) const {

@@ -1,6 +1,8 @@
 // cuda/emulated/heap.h - the memory of the emulated device: one reserved range, a redzone on both sides of every block.
 #pragma once
+#include <atomic>
 #include <cstddef>
+#include <cstdint>
 #include <map>
 #include <mutex>
 #include <optional>
@@ -18,9 +20,11 @@ class Heap {
   /// True when [p, p + bytes) lies in one live block.
   bool holds(const void* p, std::size_t bytes) const;
   bool in_range(const void* p) const { return p >= base_ && p < base_ + kReserved; }
+  const char* begin() const { return base_; }
+  static constexpr std::size_t reserved() { return kReserved; }
   /// "outside device memory", or where p lies relative to the nearest block.
   std::string describe(const void* p) const;
-  /// Looks at the redzones of all live blocks. Returns what was found since the last call, or nothing.
+  /// What release() found in redzones since the last call, or nothing.
   std::optional<std::string> take_damage();
   std::size_t bytes_live() const { return live_; }
 
@@ -37,6 +41,7 @@ class Heap {
   std::size_t fresh_ = 0, live_ = 0;
   std::map<char*, Piece> blocks_;           // by the address handed out
   std::multimap<std::size_t, char*> free_;  // by room: the start of the redzone
+  std::atomic<std::uint64_t> changes_{0};   // grows with every block that comes or goes
   mutable std::mutex mutex_;
   std::string damage_;
 };

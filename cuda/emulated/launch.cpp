@@ -1,13 +1,18 @@
 // cuda/emulated/launch.cpp - cuda/launch.h and cuda/scratch.h for the emulated device.
 #include "cuda/launch.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <numeric>
+#include <utility>
 
 #include "cuda/emulated/block.h"
 #include "cuda/emulated/heap.h"
+#include "cuda/emulated/poison.h"
 #include "cuda/emulated/streams.h"
 #include "cuda/scratch.h"
 #include "engine/error.h"
@@ -41,23 +46,39 @@ struct Kept {
   LaunchPlan plan;
 };
 
+/// Block number i of a random order: every number once, because `step` has no divisor in common with `blocks`.
+struct BlockOrder {
+  std::uint64_t first = 0, step = 1, blocks;
+  BlockOrder(const emulated::Schedule& schedule, std::int64_t count) : blocks(std::uint64_t(count)) {
+    if (!schedule.random || count < 2) return;
+    const std::uint64_t draw = (schedule.seed + 1) * 0x9e3779b97f4a7c15ull;
+    first = (draw >> 17) % blocks, step = (draw >> 33) % blocks;
+    while (std::gcd(step, blocks) != 1) ++step;
+  }
+  std::int64_t at(std::int64_t i) const { return std::int64_t((first + std::uint64_t(i) * step) % blocks); }
+};
+
 void run(const Kept& kept) {
+  const emulated::Settings& settings = emulated::settings();
   LaunchPlan plan = kept.plan;
-  plan.name = kept.name.c_str(), plan.parameters = kept.parameters.data(),
-  plan.schedule = emulated::settings().schedule;
+  plan.name = kept.name.c_str(), plan.parameters = kept.parameters.data(), plan.schedule = settings.schedule;
+  if (emulated::watcher) emulated::watcher->begin_launch();
   const std::int64_t blocks = std::int64_t(plan.grid.x) * plan.grid.y * plan.grid.z;
   const std::int64_t threads = std::int64_t(plan.block.x) * plan.block.y * plan.block.z;
-  const auto work = [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+  const BlockOrder order(plan.schedule, blocks);
+  std::atomic<std::int64_t> next{0};
+  const auto work = [&] {
     static thread_local std::unique_ptr<Block> block;
     if (!block) block = std::make_unique<Block>();
-    for (std::int64_t i = begin; i < end; ++i)
-      block->run(plan, plan.schedule.random && emulated::settings().workers == 1 ? blocks - 1 - i : i);
+    emulated::catch_bad_addresses();
+    for (std::int64_t i; (i = next.fetch_add(1, std::memory_order_relaxed)) < blocks;) block->run(plan, order.at(i));
   };
-  // Waking threads costs more than a small grid.
-  if (emulated::settings().workers == 1 || blocks == 1 || blocks * threads < 2048)
-    work(0, blocks, 0);
+  const std::int64_t workers = settings.workers > 0 ? settings.workers : num_threads();
+  // Waking threads costs more than a small grid. The race detector takes notes for one OS thread only.
+  if (emulated::watcher || workers == 1 || blocks == 1 || blocks * threads < 2048)
+    work();
   else
-    parallel_for(blocks, 1, work);
+    parallel_for(std::min(workers, blocks), 1, [&](std::int64_t, std::int64_t, std::int64_t) { work(); });
 }
 
 }  // namespace
@@ -74,32 +95,59 @@ void launch_checked(const LaunchRequest& r, Stream stream) {
   emulated::Streams::instance().enqueue(stream, {kept->name, [kept] { run(*kept); }});
 }
 
+namespace {
+
+struct Held {
+  void* data = nullptr;
+  std::size_t bytes = 0;
+  unsigned* tickets = nullptr;
+  std::size_t count = 0;
+};
+
+// Blocks that became too small are kept: queued launches and recordings still name them. Doubling bounds what that
+// costs.
+void grow(Held& held, std::size_t bytes, std::size_t tickets) {
+  emulated::Heap& heap = emulated::Heap::instance();
+  emulated::Streams& streams = emulated::Streams::instance();
+  if (held.bytes < bytes) {
+    streams.refuse_while_capturing("growing a kernel's scratch memory (run the step once before recording it)");
+    held.bytes = std::max(bytes, 2 * held.bytes);
+    held.data = heap.allocate(held.bytes);
+  }
+  if (held.count < tickets) {
+    streams.refuse_while_capturing("growing a kernel's tickets (run the step once before recording it)");
+    held.count = std::max(tickets, 2 * held.count);
+    held.tickets = static_cast<unsigned*>(heap.allocate(held.count * sizeof(unsigned)));
+    std::memset(held.tickets, 0, held.count * sizeof(unsigned));
+  }
+}
+
+// Runs on the stream right before the kernel that asked: garbage in, nothing beyond what was asked for, tickets at
+// zero.
+void prepare(const Held& held, std::size_t bytes) {
+  if (held.bytes) {
+    emulated::unpoison(held.data, held.bytes);
+    std::memset(held.data, 0xFF, bytes);
+    emulated::poison(static_cast<char*>(held.data) + bytes, held.bytes - bytes);
+  }
+  for (std::size_t i = 0; i < held.count; ++i) {
+    const unsigned left = std::exchange(held.tickets[i], 0u);
+    check(left == 0, Kind::internal, [&] {
+      return cat("ticket ", i, " was left at ", left,
+                 " by a kernel that ran before on this stream; its last block must set it back to zero");
+    });
+  }
+}
+
+}  // namespace
+
 Scratch scratch(Stream stream, std::size_t bytes, std::size_t tickets) {
-  struct Held {
-    void* data = nullptr;
-    std::size_t bytes = 0;
-    unsigned* tickets = nullptr;
-    std::size_t count = 0;
-  };
   static std::mutex mutex;
   static std::map<void*, Held> by_stream;
   const std::lock_guard lock(mutex);
   Held& held = by_stream[stream.handle];
-  emulated::Heap& heap = emulated::Heap::instance();
-  emulated::Streams& streams = emulated::Streams::instance();
-  if (held.bytes < bytes) {
-    streams.refuse_while_capturing("growing a kernel's scratch memory");
-    streams.synchronize(stream);  // earlier launches may still use the old block
-    heap.release(held.data);
-    held.data = heap.allocate(bytes), held.bytes = bytes;
-  }
-  if (held.count < tickets) {
-    streams.refuse_while_capturing("growing a kernel's tickets");
-    streams.synchronize(stream);
-    heap.release(held.tickets);
-    held.tickets = static_cast<unsigned*>(heap.allocate(tickets * sizeof(unsigned))), held.count = tickets;
-    std::memset(held.tickets, 0, tickets * sizeof(unsigned));
-  }
+  grow(held, bytes, tickets);
+  emulated::Streams::instance().enqueue(stream, {"scratch memory", [now = held, bytes] { prepare(now, bytes); }});
   return {held.data, held.tickets};
 }
 

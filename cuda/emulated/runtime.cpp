@@ -17,15 +17,15 @@ class Runtime final : public DeviceRuntime {
     return bytes ? heap().allocate(bytes) : nullptr;
   }
   void release(void* block) noexcept override {
-    // Work that is still queued may use the block; on CUDA freeing waits for it too.
-    if (settings().lazy) try {
-        streams().synchronize_all();
-      } catch (...) {}
+    if (!block) return;
+    if (settings().lazy) streams().finish_quietly();  // freeing waits for the device, as on CUDA
     heap().release(block);
   }
   void copy_from_host(void* device, const void* host, std::size_t bytes, Stream s) override {
     if (bytes == 0) return;
+    streams().refuse_while_capturing("a copy from the host");
     check_device(device, bytes, "a copy to the device");
+    check_host(host, "a copy to the device");
     // The host's memory is pageable: it is read now, as CUDA does.
     auto data = std::make_shared<std::vector<std::byte>>(static_cast<const std::byte*>(host),
                                                          static_cast<const std::byte*>(host) + bytes);
@@ -33,7 +33,9 @@ class Runtime final : public DeviceRuntime {
   }
   void copy_to_host(void* host, const void* device, std::size_t bytes, Stream s) override {
     if (bytes == 0) return;
+    streams().refuse_while_capturing("a copy to the host");
     check_device(device, bytes, "a copy to the host");
+    check_host(host, "a copy to the host");
     streams().enqueue(s, {"copy to the host", [=] { std::memcpy(host, device, bytes); }});
   }
   void copy_within(void* to, const void* from, std::size_t bytes, Stream s) override {
@@ -55,19 +57,17 @@ class Runtime final : public DeviceRuntime {
   void destroy_stream(Stream s) noexcept override {
     if (s.handle) streams().destroy(static_cast<StreamState*>(s.handle));
   }
-  Event create_event() override { return {new EventState}; }
-  void destroy_event(Event e) noexcept override { delete static_cast<EventState*>(e.handle); }
-  void record(Event e, Stream s) override { streams().record(static_cast<EventState*>(e.handle), s); }
-  void wait(Stream s, Event e) override { streams().wait(s, static_cast<EventState*>(e.handle)); }
+  Event create_event() override { return {new EventOwner(std::make_shared<EventState>())}; }
+  void destroy_event(Event e) noexcept override { delete static_cast<EventOwner*>(e.handle); }
+  void record(Event e, Stream s) override { streams().record(*static_cast<EventOwner*>(e.handle), s); }
+  void wait(Stream s, Event e) override { streams().wait(s, *static_cast<EventOwner*>(e.handle)); }
   bool capture(Stream s, const std::function<void()>& body, Graph* graph) override {
     auto state = std::make_unique<GraphState>();
-    if (!streams().capture(s, body, *state)) return false;
+    streams().capture(s, body, *state);
     graph->handle = state.release();
     return true;
   }
-  void replay(Graph g, Stream s) override {
-    for (const Operation& o : static_cast<GraphState*>(g.handle)->operations) streams().enqueue(s, o);
-  }
+  void replay(Graph g, Stream s) override { streams().replay(*static_cast<GraphState*>(g.handle), s); }
   void destroy_graph(Graph g) noexcept override { delete static_cast<GraphState*>(g.handle); }
   std::string describe() const override {
     const Settings& s = settings();
@@ -76,8 +76,13 @@ class Runtime final : public DeviceRuntime {
   }
 
  private:
+  using EventOwner = std::shared_ptr<EventState>;  // queued work may outlive the handle
   static Streams& streams() { return Streams::instance(); }
   static Heap& heap() { return Heap::instance(); }
+  static void check_host(const void* p, const char* what) {
+    check(!heap().in_range(p), Kind::internal,
+          [&] { return cat(what, ": the host side lies in device memory, ", heap().describe(p)); });
+  }
   static void check_device(const void* p, std::size_t bytes, const char* what) {
     check(heap().holds(p, bytes), Kind::internal,
           [&] { return cat(what, " of ", bytes, " bytes leaves device memory: the address is ", heap().describe(p)); });

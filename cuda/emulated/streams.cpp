@@ -2,22 +2,12 @@
 #include "cuda/emulated/streams.h"
 
 #include <algorithm>
-#include <charconv>
-#include <cstdlib>
 
 #include "cuda/emulated/heap.h"
 #include "engine/error.h"
 
 namespace eg::emulated {
 namespace {
-
-std::uint64_t number(std::string_view text, std::string_view whole) {
-  std::uint64_t value = 0;
-  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
-  check(error == std::errc{} && end == text.data() + text.size() && !text.empty(), Kind::usage,
-        [&] { return cat("EVERGRAD_EMULATED=", whole, ": '", text, "' is not a whole number"); });
-  return value;
-}
 
 std::uint64_t mixed(std::uint64_t x) {
   x += 0x9e3779b97f4a7c15ull;
@@ -27,39 +17,24 @@ std::uint64_t mixed(std::uint64_t x) {
 
 }  // namespace
 
-Settings parse_settings(std::string_view text) {
-  Settings s;
-  for (std::string_view rest = text; !rest.empty();) {
-    const std::size_t comma = rest.find(',');
-    const std::string_view part = rest.substr(0, comma);
-    rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
-    const std::size_t equals = part.find('=');
-    const std::string_view name = part.substr(0, equals);
-    const std::string_view value = equals == std::string_view::npos ? std::string_view{} : part.substr(equals + 1);
-    const std::size_t colon = value.find(':');
-    const std::string_view kind = value.substr(0, colon);
-    const auto seed = [&] { return colon == std::string_view::npos ? 0 : number(value.substr(colon + 1), text); };
-    if (name == "workers") {
-      s.workers = int(number(value, text));
-    } else if (name == "schedule" && (kind == "round-robin" || kind == "random")) {
-      s.schedule = {kind == "random", seed()};
-    } else if (name == "streams" && (kind == "eager" || kind == "lazy")) {
-      s.lazy = kind == "lazy", s.stream_seed = seed();
-    } else {
-      fail(Kind::usage,
-           cat("EVERGRAD_EMULATED=", text, ": '", part,
-               "' is not understood; write workers=N, schedule=round-robin|random:SEED, streams=eager|lazy:SEED"));
-    }
+std::vector<int> GraphState::order(bool random, std::uint64_t seed) const {
+  std::vector<int> out, open(steps.size()), ready;
+  std::vector<std::vector<int>> before(steps.size());
+  for (std::size_t i = 0; i < steps.size(); ++i) {
+    open[i] = int(steps[i].after.size());
+    for (const int j : steps[i].after) before[std::size_t(j)].push_back(int(i));
+    if (open[i] == 0) ready.push_back(int(i));
   }
-  return s;
-}
-
-Settings& settings() {
-  static Settings s = [] {
-    const char* const text = std::getenv("EVERGRAD_EMULATED");
-    return parse_settings(text ? text : "");
-  }();
-  return s;
+  while (!ready.empty()) {
+    const auto at = random ? ready.begin() + std::ptrdiff_t(mixed(seed + out.size()) % ready.size())
+                           : std::min_element(ready.begin(), ready.end());
+    const int step = *at;
+    ready.erase(at);
+    out.push_back(step);
+    for (const int next : before[std::size_t(step)])
+      if (--open[std::size_t(next)] == 0) ready.push_back(next);
+  }
+  return out;
 }
 
 Streams& Streams::instance() {
@@ -72,43 +47,68 @@ StreamState* Streams::create() {
   streams_.push_back(std::make_unique<StreamState>());
   return streams_.back().get();
 }
-void Streams::destroy(StreamState* s) {
+
+void Streams::destroy(StreamState* s) noexcept {
   const std::lock_guard lock(mutex_);
+  try {
+    synchronize({s});
+  } catch (...) { kept_fault_ = std::current_exception(); }
   std::erase_if(streams_, [&](const auto& x) { return x.get() == s; });
 }
 
 void Streams::refuse_while_capturing(const char* what) const {
-  check(!capturing(), Kind::usage, [&] {
-    return cat(
-        what,
-        " while a step is recorded: a recording holds launches and copies only, and would not repeat it; do it before "
-        "or after");
+  const std::lock_guard lock(mutex_);
+  check(recording_ == nullptr, Kind::usage, [&] {
+    return cat(what,
+               " while a step is recorded: a recording holds launches and copies on the device only, and would not "
+               "repeat it; do it before or after");
   });
 }
 
 void Streams::enqueue(Stream s, Operation operation) {
   const std::lock_guard lock(mutex_);
-  if (recording_) {
-    recording_->operations.push_back(std::move(operation));
+  StreamState& state = find(s);
+  if (records(state)) {
+    recording_->steps.push_back({std::move(operation), state.after});
+    state.after = {int(recording_->steps.size()) - 1};
     return;
   }
-  StreamState& state = *find(s);
-  state.queue.push_back({std::move(operation), nullptr, 0});
+  state.queue.push_back({std::move(operation), nullptr, nullptr, 0});
   if (!settings().lazy) synchronize(s);
 }
 
-void Streams::record(EventState* e, Stream s) {
+void Streams::record(const std::shared_ptr<EventState>& e, Stream s) {
   const std::lock_guard lock(mutex_);
-  if (recording_) return;  // a recording is one list, so every order between streams is kept
-  const std::uint64_t ticket = ++tickets_;
-  e->ticket = ticket;
-  enqueue(s, {"event record", [e, ticket] { e->reached = std::max(e->reached, ticket); }});
+  StreamState& state = find(s);
+  if (records(state)) {
+    // A step of its own, so that whoever waits has something to name even before the stream's first launch.
+    enqueue(s, {"event record", [] {}});
+    e->recording = recording_number_, e->step = state.after.front();
+    return;
+  }
+  e->recording = 0;
+  e->ticket = ++tickets_;
+  state.queue.push_back({{"event record", [] {}}, nullptr, e, e->ticket});
+  if (!settings().lazy) synchronize(s);
 }
 
-void Streams::wait(Stream s, EventState* e) {
+void Streams::wait(Stream s, const std::shared_ptr<EventState>& e) {
   const std::lock_guard lock(mutex_);
-  if (recording_ || e->ticket == 0) return;  // never recorded: nothing to wait for, as on CUDA
-  find(s)->queue.push_back({{"event wait", [] {}}, e, e->ticket});
+  StreamState& state = find(s);
+  if (e->recording != 0) {
+    check(recording_ && e->recording == recording_number_, Kind::usage, [] {
+      return std::string(
+          "a wait for an event that was last recorded inside a recording which is over; record it again first");
+    });
+    if (!records(state)) state.recording = recording_number_, state.after.clear();  // it joins the recording
+    if (std::find(state.after.begin(), state.after.end(), e->step) == state.after.end()) state.after.push_back(e->step);
+    return;
+  }
+  if (e->ticket == 0) return;  // never recorded
+  check(!records(state), Kind::usage, [] {
+    return std::string("a recorded stream waits for an event from outside the recording; wait before recording begins");
+  });
+  state.queue.push_back({{"event wait", [] {}}, e, nullptr, e->ticket});
   if (!settings().lazy) synchronize(s);
 }
 
@@ -116,15 +116,23 @@ bool Streams::can_run(const StreamState& s) const {
   return !s.queue.empty() && (!s.queue.front().awaited || s.queue.front().awaited->reached >= s.queue.front().ticket);
 }
 
+// What follows a fault does not run. Events in it count as reached, so that others do not wait for ever.
+void Streams::drop(StreamState& s) {
+  for (const StreamState::Item& item : s.queue)
+    if (item.recorded) item.recorded->reached = std::max(item.recorded->reached, item.ticket);
+  s.queue.clear();
+}
+
 void Streams::run_one(StreamState& s) {
   const StreamState::Item item = std::move(s.queue.front());
   s.queue.pop_front();
+  if (item.recorded) item.recorded->reached = std::max(item.recorded->reached, item.ticket);
   try {
     item.operation.run();
     if (const auto damage = Heap::instance().take_damage())
       fail(Kind::internal, cat(item.operation.name, ": ", *damage));
   } catch (...) {
-    s.queue.clear();
+    drop(s);
     throw;
   }
 }
@@ -135,12 +143,13 @@ StreamState* Streams::draw() {
   for (const auto& s : streams_)
     if (can_run(*s)) ready.push_back(s.get());
   if (ready.empty()) return nullptr;
-  return ready[settings().lazy ? mixed(settings().stream_seed + ++draws_) % ready.size() : 0];
+  return ready[settings().lazy ? mixed(settings().stream_seed * 0x10001 + ++draws_) % ready.size() : 0];
 }
 
 void Streams::synchronize(Stream s) {
   const std::lock_guard lock(mutex_);
-  StreamState& state = *find(s);
+  if (kept_fault_) std::rethrow_exception(std::exchange(kept_fault_, nullptr));
+  StreamState& state = find(s);
   while (!state.queue.empty()) {
     StreamState* const next = !settings().lazy && can_run(state) ? &state : draw();
     check(next != nullptr, Kind::usage, [] {
@@ -158,19 +167,54 @@ void Streams::synchronize_all() {
   for (std::size_t i = 0; i < streams_.size(); ++i) synchronize({streams_[i].get()});
 }
 
-bool Streams::capture(Stream s, const std::function<void()>& body, GraphState& graph) {
+void Streams::finish_quietly() noexcept {
+  const std::lock_guard lock(mutex_);
+  try {
+    synchronize_all();
+  } catch (...) { kept_fault_ = std::current_exception(); }
+}
+
+// On CUDA a recording ends on the stream where it began, and everything forked from it must have come back.
+void Streams::check_joined(StreamState& origin) {
+  std::vector<bool> reached(recording_->steps.size(), false);
+  std::vector<int> open = origin.after;
+  while (!open.empty()) {
+    const int step = open.back();
+    open.pop_back();
+    if (reached[std::size_t(step)]) continue;
+    reached[std::size_t(step)] = true;
+    const std::vector<int>& after = recording_->steps[std::size_t(step)].after;
+    open.insert(open.end(), after.begin(), after.end());
+  }
+  for (std::size_t i = 0; i < reached.size(); ++i)
+    check(reached[i], Kind::usage, [&] {
+      return cat("the recording ends while '", recording_->steps[i].operation.name,
+                 "' stands on another stream; record an event there and let the first stream wait for it");
+    });
+}
+
+void Streams::capture(Stream s, const std::function<void()>& body, GraphState& graph) {
   const std::lock_guard lock(mutex_);
   refuse_while_capturing("a second recording");
   synchronize(s);
-  recording_ = &graph;
+  StreamState& origin = find(s);
+  recording_ = &graph, ++recording_number_;
+  origin.recording = recording_number_, origin.after.clear();
   try {
     body();
+    check_joined(origin);
   } catch (...) {
     recording_ = nullptr;
     throw;
   }
   recording_ = nullptr;
-  return true;
+}
+
+void Streams::replay(const GraphState& graph, Stream s) {
+  const std::lock_guard lock(mutex_);
+  const Settings& now = settings();
+  for (const int i : graph.order(now.lazy, now.stream_seed + ++draws_))
+    enqueue(s, graph.steps[std::size_t(i)].operation);
 }
 
 }  // namespace eg::emulated

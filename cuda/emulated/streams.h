@@ -1,9 +1,15 @@
 // cuda/emulated/streams.h - queues of work, events and recordings of the emulated device.
+//
+// Eager streams run work where it is enqueued. Lazy ones run it only when somebody synchronises, each time drawing
+// among the streams that can go on: a missing wait, a host that reads too early, a buffer that is freed too early then
+// give other results with other seeds.
 #pragma once
 #include <cstddef>
 #include <cstdint>
 #include <deque>
+#include <exception>
 #include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -17,9 +23,9 @@ namespace eg::emulated {
 
 /// What EVERGRAD_EMULATED says: "workers=2,schedule=random:7,streams=lazy:3", any part of it.
 struct Settings {
-  int workers = 0;  // OS threads that run blocks; 0: as many as evergrad uses threads
+  int workers = 0;  // most OS threads that run blocks; 0: as many as evergrad uses threads
   Schedule schedule;
-  bool lazy = false;  // work runs when somebody synchronises, in an order drawn from the seed
+  bool lazy = false;
   std::uint64_t stream_seed = 0;
 };
 /// Throws Error{usage} naming the part that is wrong.
@@ -36,17 +42,31 @@ struct Operation {
 struct EventState {
   std::uint64_t ticket = 0;   // of the latest record; 0: never recorded
   std::uint64_t reached = 0;  // the latest record that ran
+  // Where it was recorded last, if that was inside a recording: number of the recording, and a step of it.
+  std::uint64_t recording = 0;
+  int step = -1;
 };
 struct StreamState {
   struct Item {
     Operation operation;
-    EventState* awaited = nullptr;
+    std::shared_ptr<EventState> awaited, recorded;  // a wait, or a record
     std::uint64_t ticket = 0;
   };
   std::deque<Item> queue;
+  // While it takes part in a recording: the steps that its next one comes after.
+  std::uint64_t recording = 0;
+  std::vector<int> after;
 };
+
+/// A recorded piece of work: a list of operations, each with the earlier ones that it must come after.
 struct GraphState {
-  std::vector<Operation> operations;
+  struct Step {
+    Operation operation;
+    std::vector<int> after;
+  };
+  std::vector<Step> steps;
+  /// An order that respects every dependency: the recorded one, or one drawn from the seed.
+  std::vector<int> order(bool random, std::uint64_t seed) const;
 };
 
 /// All streams of the process. The null handle is a stream of its own.
@@ -54,30 +74,39 @@ class Streams {
  public:
   static Streams& instance();
   void enqueue(Stream s, Operation operation);
-  void record(EventState* e, Stream s);
-  void wait(Stream s, EventState* e);
+  void record(const std::shared_ptr<EventState>& e, Stream s);
+  /// Waits for the latest record at the time of this call; no record, no wait.
+  void wait(Stream s, const std::shared_ptr<EventState>& e);
   /// Runs what the stream holds, and of other streams what it waits for (lazy: whatever the seed draws). Throws the
-  /// first fault; the stream's later work is dropped, as on CUDA.
+  /// first fault; the later work of the stream that failed is dropped, as on CUDA.
   void synchronize(Stream s);
   void synchronize_all();
-  bool capture(Stream s, const std::function<void()>& body, GraphState& graph);
-  bool capturing() const { return recording_ != nullptr; }
+  /// Runs everything, and keeps a fault for the next synchronisation.
+  void finish_quietly() noexcept;
+  /// Records what `body` enqueues on s, and on streams that come to wait for s meanwhile. Others run as always.
+  void capture(Stream s, const std::function<void()>& body, GraphState& graph);
+  void replay(const GraphState& graph, Stream s);
   /// Throws Error{usage}: `what` cannot be done while a stream is captured.
   void refuse_while_capturing(const char* what) const;
   StreamState* create();
-  void destroy(StreamState* s);
-  StreamState* find(Stream s) { return s.handle ? static_cast<StreamState*>(s.handle) : &main_; }
+  /// Work that the stream still holds runs first.
+  void destroy(StreamState* s) noexcept;
 
  private:
+  StreamState& find(Stream s) { return s.handle ? *static_cast<StreamState*>(s.handle) : main_; }
+  bool records(const StreamState& s) const { return recording_ && s.recording == recording_number_; }
+  void check_joined(StreamState& origin);
   bool can_run(const StreamState& s) const;
   void run_one(StreamState& s);
+  void drop(StreamState& s);
   StreamState* draw();
 
   StreamState main_;
   std::vector<std::unique_ptr<StreamState>> streams_;
   GraphState* recording_ = nullptr;
-  std::uint64_t tickets_ = 0, draws_ = 0;
-  std::recursive_mutex mutex_;
+  std::uint64_t recording_number_ = 0, tickets_ = 0, draws_ = 0;
+  std::exception_ptr kept_fault_;
+  mutable std::recursive_mutex mutex_;
 };
 
 }  // namespace eg::emulated

@@ -6,7 +6,7 @@
 
 #include "cuda/emulated/block.h"
 #include "cuda/emulated/heap.h"
-#include "cuda/emulated/poison.h"
+#include "cuda/emulated/place.h"
 #include "engine/dtype.h"
 #include "engine/error.h"
 
@@ -30,6 +30,8 @@ template <class F>
 void for_each_lane(unsigned mask, const F& f) {
   for (; mask; mask &= mask - 1) f(__builtin_ctz(mask));
 }
+
+void compute_sync(Deposit*, unsigned mask) { watcher->sync_warp(block().current() / 32 * 32, mask); }
 
 struct ShuffleIn {
   Shuffle kind;
@@ -100,7 +102,10 @@ void compute_load_matrix(Deposit* lanes, unsigned) {
       std::uint16_t pair[2];
       for (int i = 0; i < 2; ++i) {
         const int row = transposed ? 2 * (lane % 4) + i : lane / 4, column = transposed ? lane / 4 : 2 * (lane % 4) + i;
-        pair[i] = read<std::uint16_t>(static_cast<const char*>(lanes[m * 8 + row].in) + 2 * column);
+        const char* const from = static_cast<const char*>(lanes[m * 8 + row].in) + 2 * column;
+        pair[i] = read<std::uint16_t>(from);
+        // The lane that receives reads; the one that gave the address does not.
+        if (watcher) watcher->access(block().current() / 32 * 32 + lane, from, 2, false, lanes[lane].code);
       }
       write(static_cast<std::uint32_t*>(lanes[lane].out) + m, std::uint32_t(pair[0]) | std::uint32_t(pair[1]) << 16);
     }
@@ -146,7 +151,7 @@ void compute_mma(Deposit* lanes, unsigned) {
 void barrier(const char* file, int line) { block().barrier(file, line); }
 
 void sync_warp(unsigned mask, const char* file, int line) {
-  block().meet("__syncwarp", mask, {.file = file, .line = line}, nullptr);
+  block().meet("__syncwarp", mask, {.file = file, .line = line}, watcher ? compute_sync : nullptr);
 }
 
 std::uint64_t shuffle(Shuffle kind, unsigned mask, std::uint64_t bits, int argument, int width, const char* file,
@@ -172,7 +177,10 @@ unsigned vote(Vote kind, unsigned mask, bool predicate, const char* file, int li
 float warp_reduce(float v, bool maximum, const char* file, int line) { return reduce(v, maximum, file, line); }
 double warp_reduce(double v, bool maximum, const char* file, int line) { return reduce(v, maximum, file, line); }
 
-void fence() noexcept { std::atomic_thread_fence(std::memory_order_seq_cst); }
+void fence() noexcept {
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (watcher) watcher->fence(block().current());
+}
 void pause_fiber(const char*, int) { block().yield(); }
 
 unsigned atomic(Atomic op, unsigned* address, unsigned value, const char* file, int line) {
@@ -181,6 +189,7 @@ unsigned atomic(Atomic op, unsigned* address, unsigned value, const char* file, 
   if (!b.in_shared(address, 4) && !Heap::instance().holds(address, 4))
     b.fault(cat("an atomic on memory that is neither shared nor global (", Heap::instance().describe(address), ")"),
             file, line);
+  if (watcher) watcher->atomic(b.current());
   std::atomic_ref<unsigned> cell(*address);
   switch (op) {
     case Atomic::add: return cell.fetch_add(value);
@@ -193,11 +202,11 @@ unsigned atomic(Atomic op, unsigned* address, unsigned value, const char* file, 
   return old;
 }
 
-void* dynamic_shared(std::size_t bytes, std::size_t alignment, const char*, int) {
-  return block().dynamic_shared(bytes, alignment);
+void* dynamic_shared(std::size_t bytes, std::size_t alignment, const char* file, int line) {
+  return block().dynamic_shared(bytes, alignment, file, line);
 }
-void* static_shared(const void* key, std::size_t bytes, std::size_t alignment, const char*, int) {
-  return block().static_shared(key, bytes, alignment);
+void* static_shared(const void* key, std::size_t bytes, std::size_t alignment, const char* file, int line) {
+  return block().static_shared(key, bytes, alignment, file, line);
 }
 
 void check_vector(const void* address, std::size_t bytes, bool is_store, const char* file, int line) {
@@ -212,7 +221,7 @@ void cp_async(void* to, const void* from, bool valid, const char* file, int line
   if (!b.in_shared(to, 16)) b.fault("cp_async_16 into memory that is not the block's shared memory", file, line);
   if (valid && !Heap::instance().holds(from, 16))
     b.fault(cat("cp_async_16 reads outside a device block (", Heap::instance().describe(from), ")"), file, line);
-  b.copy_async(to, from, valid);
+  b.copy_async(to, from, valid, code_of(__builtin_return_address(0)));
 }
 void cp_async_commit(const char*, int) { block().commit(); }
 void cp_async_wait(int still_in_flight, const char*, int) { block().wait(still_in_flight); }
@@ -226,7 +235,13 @@ void load_matrix(std::uint32_t* registers, int count, bool transposed, const voi
     if (!b.in_shared(row, 16)) b.fault("ldmatrix reads outside the block's shared memory", file, line);
   }
   b.meet(transposed ? "ldmatrix.trans" : "ldmatrix", ~0u,
-         {.file = file, .line = line, .argument = count, .width = int(transposed), .in = row, .out = registers},
+         {.file = file,
+          .line = line,
+          .argument = count,
+          .width = int(transposed),
+          .in = row,
+          .out = registers,
+          .code = watcher ? code_of(__builtin_return_address(0)) : 0},
          compute_load_matrix);
 }
 

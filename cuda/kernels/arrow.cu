@@ -1,11 +1,14 @@
 // cuda/kernels/arrow.cu - ARROW (arXiv:2603.07787; methods.md A.3): what a step reads and writes of the P parameters.
 //
-// Math     observe: ring[next] = g, K[next][j] = <ring[next], ring[j]>; solve: c = (alpha I + (beta/D) K)^-1 e_newest, in double, by
-//          the code that the host uses (engine/arrow_solve.h); update: u = sum_j c_j ring[j], w = (1 - lr decay) w - lr u
-// Traffic  observe: g once, ring W times, one slot written: (W + 2) P values; update: ring W + 1 times, weight and its copy
+// Math     observe: ring[next] = g, K[next][j] = <ring[next], ring[j]>; solve: c = (alpha I + (beta/D) K)^-1 e_newest,
+//          in double, by the code that the host uses (engine/arrow_solve.h); update: u = sum_j c_j ring[j], w = (1 -
+//          lr decay) w - lr u
+// Traffic  observe: g once, ring W times, one slot written: (W + 2) P values; update: ring W + 1 times, weight and its
+//          copy
 // Work     2 W P FLOP each: bound by memory
-// Mapping  observe: a block holds 4096 gradient values in registers and walks over the slots; its sums, in double, are one row of
-//          partials, which a second launch adds in block order. update, base: packs of 8, all targets of a group in one launch
+// Mapping  observe: a block holds 4096 gradient values in registers and walks over the slots; its sums, in double, are
+//          one row of partials, which a second launch adds in block order. update, base: packs of 8, all targets of a
+//          group in one launch
 // Order    fixed by the sizes alone
 #include "cuda/kernels/arrow.h"
 
@@ -18,7 +21,8 @@ using Packs = float[kObservePacks][kPack];
 __device__ __forceinline__ void load_chunk(const Operand& o, std::int64_t from, std::int64_t n, bool wide, Packs& v) {
   EVERGRAD_UNROLL
   for (int q = 0; q < kObservePacks; ++q) {
-    const std::int64_t i = (std::int64_t(blockIdx.x) * kObservePacks + q) * kArrowThreads * kPack + std::int64_t(threadIdx.x) * kPack;
+    const std::int64_t i =
+        (std::int64_t(blockIdx.x) * kObservePacks + q) * kArrowThreads * kPack + std::int64_t(threadIdx.x) * kPack;
     const int count = i >= n ? 0 : n - i < kPack ? int(n - i) : kPack;
     load_some(o, from + i, count, wide && count == kPack, v[q]);
   }
@@ -26,9 +30,10 @@ __device__ __forceinline__ void load_chunk(const Operand& o, std::int64_t from, 
 __device__ __forceinline__ double chunk_dot(const Packs& a, const Packs& b) {
   double sum = 0.0;
   EVERGRAD_UNROLL
-  for (int q = 0; q < kObservePacks; ++q)
+  for (int q = 0; q < kObservePacks; ++q) {
     EVERGRAD_UNROLL
     for (int k = 0; k < kPack; ++k) sum += double(a[q][k]) * double(b[q][k]);
+  }
   return sum;
 }
 
@@ -42,7 +47,8 @@ __global__ void __launch_bounds__(kArrowThreads) observe_device(const ObservePar
   for (int q = 0; q < kObservePacks; ++q) {
     EVERGRAD_UNROLL
     for (int k = 0; k < kPack; ++k) stored[q][k] = p.ring.type == DType::bf16 ? float(to_bf16(g[q][k])) : g[q][k];
-    const std::int64_t i = (std::int64_t(blockIdx.x) * kObservePacks + q) * kArrowThreads * kPack + std::int64_t(threadIdx.x) * kPack;
+    const std::int64_t i =
+        (std::int64_t(blockIdx.x) * kObservePacks + q) * kArrowThreads * kPack + std::int64_t(threadIdx.x) * kPack;
     const int count = i >= p.n ? 0 : p.n - i < kPack ? int(p.n - i) : kPack;
     store_some(p.ring, newest * p.n + i, count, p.wide && count == kPack, stored[q]);
   }
@@ -50,9 +56,10 @@ __global__ void __launch_bounds__(kArrowThreads) observe_device(const ObservePar
     const std::int64_t j = (newest - back + p.slots) % p.slots;
     if (back == 0) {
       EVERGRAD_UNROLL
-      for (int q = 0; q < kObservePacks; ++q)
+      for (int q = 0; q < kObservePacks; ++q) {
         EVERGRAD_UNROLL
         for (int k = 0; k < kPack; ++k) other[q][k] = stored[q][k];
+      }
     } else {
       load_chunk(p.ring, j * p.n, p.n, p.wide, other);
     }
@@ -106,7 +113,8 @@ __device__ __forceinline__ Part part_of(const TargetTable& t) {
 }
 
 /// AdamW's bias correction of slot `slot`: 1 / (1 - beta1^t) and 1 / sqrt(1 - beta2^t).
-__device__ __forceinline__ void bias_correction(const StepRecord& step, int slot, double beta1, double beta2, float& first, float& second) {
+__device__ __forceinline__ void bias_correction(const StepRecord& step, int slot, double beta1, double beta2,
+                                                float& first, float& second) {
   const std::int64_t t = step.slot[slot].t + 1;
   first = float(1.0 / (1.0 - power(beta1, t))), second = float(1.0 / sqrt(1.0 - power(beta2, t)));
 }
@@ -183,7 +191,8 @@ __global__ void __launch_bounds__(kArrowThreads) update_device(const UpdateParam
   const Target& t = p.table.target[part.target];
   UpdateShared& shared = static_shared<UpdateShared>();
   if (threadIdx.x == 0) prepare(p, t.weight_decay, shared), shared.base_factor = base_factor(p, t.m.data != nullptr);
-  for (int j = int(threadIdx.x); j <= p.window; j += kArrowThreads) shared.coefficient[j] = float(p.state->coefficient[j]);
+  for (int j = int(threadIdx.x); j <= p.window; j += kArrowThreads)
+    shared.coefficient[j] = float(p.state->coefficient[j]);
   __syncthreads();
   const bool committed = p.state->committed != 0, base = p.state->use_base != 0 || (p.norm_control && committed);
   const std::int64_t i = part.begin + std::int64_t(threadIdx.x) * kPack;
@@ -202,7 +211,8 @@ __global__ void __launch_bounds__(kArrowThreads) update_device(const UpdateParam
   if (base && t.m.data) {
     load_some(t.m, i, count, wide, u), load_some(t.v, i, count, wide, x);
     EVERGRAD_UNROLL
-    for (int k = 0; k < kPack; ++k) u[k] = shared.base_factor * (u[k] * shared.first / (sqrtf(x[k]) * shared.second + p.eps));
+    for (int k = 0; k < kPack; ++k)
+      u[k] = shared.base_factor * (u[k] * shared.first / (sqrtf(x[k]) * shared.second + p.eps));
   } else if (base) {
     load_some(t.grad, i, count, wide, x);
     EVERGRAD_UNROLL

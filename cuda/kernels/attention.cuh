@@ -1,5 +1,5 @@
-// cuda/kernels/attention.cuh - what the three tensor-core kernels of attention share: where vectors lie, tiles in shared memory,
-// fragments.
+// cuda/kernels/attention.cuh - what the three tensor-core kernels of attention share: where vectors lie, tiles in
+// shared memory, fragments.
 #pragma once
 #include "cuda/kernels/attention.h"
 
@@ -15,14 +15,15 @@ struct HeadOf {
 __device__ __forceinline__ HeadOf packed(const Operand& o, const AttentionParams& p, int part, int parts) {
   const std::int64_t image = blockIdx.x / unsigned(p.heads), head = blockIdx.x % unsigned(p.heads);
   const std::int64_t stride = std::int64_t(parts) * p.heads * p.width;
-  return {static_cast<bf16*>(o.data) + image * p.tokens * stride + (part * std::int64_t(p.heads) + head) * p.width, stride};
+  return {static_cast<bf16*>(o.data) + image * p.tokens * stride + (part * std::int64_t(p.heads) + head) * p.width,
+          stride};
 }
 
 template <int kWidth>
 struct AttentionTiles {
   static constexpr int kPitch = kWidth + 8;  // an odd number of 16-byte pieces: eight rows lie in different banks
   static constexpr int kThreads = kAttentionWarps * kWarp;
-  static constexpr int kSteps = kWidth / 16;  // along the head width
+  static constexpr int kSteps = kWidth / 16;          // along the head width
   static constexpr int kSub = kWidth > 80 ? 32 : 64;  // keys (or queries) in registers at once
 
   /// Starts the copy of `chunk` tokens from token `first`; what lies beyond the last token becomes zero.
@@ -35,12 +36,13 @@ struct AttentionTiles {
     }
   }
   /// 16 rows from token `first` as fragments of a left operand, straight from memory.
-  static __device__ __forceinline__ void load_rows(const HeadOf& h, int first, int tokens, int lane, std::uint32_t (&r)[kSteps][4]) {
+  static __device__ __forceinline__ void load_rows(const HeadOf& h, int first, int tokens, int lane,
+                                                   std::uint32_t (&r)[kSteps][4]) {
     EVERGRAD_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int row = first + lane / 4 + 8 * half;
       EVERGRAD_UNROLL
-      for (int k = 0; k < kSteps; ++k)
+      for (int k = 0; k < kSteps; ++k) {
         EVERGRAD_UNROLL
         for (int right = 0; right < 2; ++right) {
           std::uint32_t pair = 0;
@@ -50,17 +52,19 @@ struct AttentionTiles {
           }
           r[k][half + 2 * right] = pair;
         }
+      }
     }
   }
   /// s = rows times the transposed rows [from, from + kSub) of a tile: 16 x kSub products of vectors.
-  static __device__ __forceinline__ void multiply_transposed(const std::uint32_t (&rows)[kSteps][4], const bf16* tile, int from, int lane,
-                                                             float (&s)[kSub / 8][4]) {
+  static __device__ __forceinline__ void multiply_transposed(const std::uint32_t (&rows)[kSteps][4], const bf16* tile,
+                                                             int from, int lane, float (&s)[kSub / 8][4]) {
     EVERGRAD_UNROLL
-    for (int j = 0; j < kSub / 8; ++j)
+    for (int j = 0; j < kSub / 8; ++j) {
       EVERGRAD_UNROLL
       for (int e = 0; e < 4; ++e) s[j][e] = 0.0f;
+    }
     EVERGRAD_UNROLL
-    for (int k = 0; k < kSteps; ++k)
+    for (int k = 0; k < kSteps; ++k) {
       EVERGRAD_UNROLL
       for (int j = 0; j < kSub / 8; j += 2) {
         std::uint32_t pair[4];
@@ -69,14 +73,15 @@ struct AttentionTiles {
         mma_16816(s[j], rows[k], left);
         mma_16816(s[j + 1], rows[k], right);
       }
+    }
   }
   /// d += w times rows [from, from + kSub) of a tile; w, 16 x kSub, is rounded to bf16.
-  static __device__ __forceinline__ void multiply_add(const float (&w)[kSub / 8][4], const bf16* tile, int from, int lane,
-                                                      float (&d)[kWidth / 8][4]) {
+  static __device__ __forceinline__ void multiply_add(const float (&w)[kSub / 8][4], const bf16* tile, int from,
+                                                      int lane, float (&d)[kWidth / 8][4]) {
     EVERGRAD_UNROLL
     for (int j = 0; j < kSub / 8; j += 2) {
-      const std::uint32_t a[4] = {pack_bf16(w[j][0], w[j][1]), pack_bf16(w[j][2], w[j][3]), pack_bf16(w[j + 1][0], w[j + 1][1]),
-                                  pack_bf16(w[j + 1][2], w[j + 1][3])};
+      const std::uint32_t a[4] = {pack_bf16(w[j][0], w[j][1]), pack_bf16(w[j][2], w[j][3]),
+                                  pack_bf16(w[j + 1][0], w[j + 1][1]), pack_bf16(w[j + 1][2], w[j + 1][3])};
       EVERGRAD_UNROLL
       for (int c = 0; c < kWidth / 8; c += 2) {
         std::uint32_t pair[4];
@@ -88,8 +93,9 @@ struct AttentionTiles {
     }
   }
   /// Stores (or adds) 16 rows times a factor per half: rows lane / 4 and lane / 4 + 8.
-  static __device__ __forceinline__ void store_rows(const HeadOf& h, int first, int tokens, int lane, const float (&d)[kWidth / 8][4],
-                                                    float upper, float lower, bool accumulate) {
+  static __device__ __forceinline__ void store_rows(const HeadOf& h, int first, int tokens, int lane,
+                                                    const float (&d)[kWidth / 8][4], float upper, float lower,
+                                                    bool accumulate) {
     EVERGRAD_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int row = first + lane / 4 + 8 * half;

@@ -1,11 +1,13 @@
 // cuda/kernels/attention_bwd.cu - softmax attention on tensor cores, backward.
 //
-// Math     from qkv, out, lse and dO (Dao et al. 2022, arXiv:2205.14135): P = e^(S - lse), dP = dO V^T, delta = rowsum(dO O),
-//          dS = scale P (dP - delta); dQ = dS K, dK = dS^T Q, dV = P^T dO
+// Math     from qkv, out, lse and dO (Dao et al. 2022, arXiv:2205.14135): P = e^(S - lse), dP = dO V^T, delta =
+//          rowsum(dO O), dS = scale P (dP - delta); dQ = dS K, dK = dS^T Q, dV = P^T dO
 // Traffic  two kernels, each reads qkv and dO once for short sequences: 2 x 8 B N H D bytes in, 6 out
-// Work     14 B H N^2 D FLOP: S and dP are computed in both kernels, which is what it costs to need neither atomics nor a buffer for dQ
-// Mapping  queries kernel: warps own 16 queries, keys and values in shared memory; it leaves delta for the keys kernel, where warps own
-//          16 keys, and queries and dO are in shared memory. Everything is summed in a fixed order.
+// Work     14 B H N^2 D FLOP: S and dP are computed in both kernels, which is what it costs to need neither atomics
+//          nor a buffer for dQ
+// Mapping  queries kernel: warps own 16 queries, keys and values in shared memory; it leaves delta for the keys
+//          kernel, where warps own 16 keys, and queries and dO are in shared memory. Everything is summed in a fixed
+//          order.
 // Limits   any number of tokens; D 32, 64, 80, 96 or 128
 #include "cuda/kernels/attention.cuh"
 
@@ -18,7 +20,8 @@ struct Arena {
 
 /// Loads a chunk of two arrays; all threads of the block.
 template <int kWidth>
-__device__ __forceinline__ void load_chunk(bf16* a, const HeadOf& from_a, bf16* b, const HeadOf& from_b, int begin, const AttentionParams& p) {
+__device__ __forceinline__ void load_chunk(bf16* a, const HeadOf& from_a, bf16* b, const HeadOf& from_b, int begin,
+                                           const AttentionParams& p) {
   using Tiles = AttentionTiles<kWidth>;
   Tiles::fetch(a, from_a, begin, p.chunk, p.tokens);
   Tiles::fetch(b, from_b, begin, p.chunk, p.tokens);
@@ -28,16 +31,18 @@ __device__ __forceinline__ void load_chunk(bf16* a, const HeadOf& from_a, bf16* 
 
 /// This lane's part of sum over d of a b, for its two rows.
 template <int kSteps>
-__device__ __forceinline__ void dot_rows(const std::uint32_t (&a)[kSteps][4], const std::uint32_t (&b)[kSteps][4], float (&sum)[2]) {
+__device__ __forceinline__ void dot_rows(const std::uint32_t (&a)[kSteps][4], const std::uint32_t (&b)[kSteps][4],
+                                         float (&sum)[2]) {
   sum[0] = sum[1] = 0.0f;
   EVERGRAD_UNROLL
-  for (int k = 0; k < kSteps; ++k)
+  for (int k = 0; k < kSteps; ++k) {
     EVERGRAD_UNROLL
     for (int e = 0; e < 4; ++e) {
       float a0, a1, b0, b1;
       unpack_bf16(a[k][e], a0, a1), unpack_bf16(b[k][e], b0, b1);
       sum[e % 2] += a0 * b0 + a1 * b1;
     }
+  }
 }
 
 template <int kWidth>
@@ -46,7 +51,8 @@ __global__ void __launch_bounds__(kAttentionWarps* kWarp) attention_bwd_queries_
   bf16* const keys = dynamic_shared<Arena>().tokens;
   bf16* const values = keys + p.chunk * Tiles::kPitch;
   const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
-  const HeadOf q = packed(p.qkv, p, 0, 3), k = packed(p.qkv, p, 1, 3), v = packed(p.qkv, p, 2, 3), dq = packed(p.dqkv, p, 0, 3);
+  const HeadOf q = packed(p.qkv, p, 0, 3), k = packed(p.qkv, p, 1, 3), v = packed(p.qkv, p, 2, 3),
+               dq = packed(p.dqkv, p, 0, 3);
   const HeadOf out = packed(p.out, p, 0, 1), dout = packed(p.dout, p, 0, 1);
   const int tiles = (p.tokens + kTileRows - 1) / kTileRows;
   const float scale = p.scale * kLog2e;
@@ -80,13 +86,14 @@ __global__ void __launch_bounds__(kAttentionWarps* kWarp) attention_bwd_queries_
         Tiles::multiply_transposed(rows, keys, from, lane, s);
         Tiles::multiply_transposed(drows, values, from, lane, dp);
         EVERGRAD_UNROLL
-        for (int j = 0; j < Tiles::kSub / 8; ++j)
+        for (int j = 0; j < Tiles::kSub / 8; ++j) {
           EVERGRAD_UNROLL
           for (int e = 0; e < 4; ++e) {
             const bool exists = from + 8 * j + lane % 4 * 2 + e % 2 < end;
             const float probability = exists ? exp2_fast(s[j][e] * scale - lse[e / 2]) : 0.0f;
             s[j][e] = p.scale * probability * (dp[j][e] - delta[e / 2]);
           }
+        }
         Tiles::multiply_add(s, keys, from, lane, d);
       }
     }
@@ -102,7 +109,8 @@ __global__ void __launch_bounds__(kAttentionWarps* kWarp) attention_bwd_keys_dev
   float* const lse = reinterpret_cast<float*>(douts + p.chunk * Tiles::kPitch);
   float* const delta = lse + p.chunk;
   const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
-  const HeadOf q = packed(p.qkv, p, 0, 3), k = packed(p.qkv, p, 1, 3), v = packed(p.qkv, p, 2, 3), dout = packed(p.dout, p, 0, 1);
+  const HeadOf q = packed(p.qkv, p, 0, 3), k = packed(p.qkv, p, 1, 3), v = packed(p.qkv, p, 2, 3),
+               dout = packed(p.dout, p, 0, 1);
   const HeadOf dk = packed(p.dqkv, p, 1, 3), dv = packed(p.dqkv, p, 2, 3);
   const int tiles = (p.tokens + kTileRows - 1) / kTileRows;
   const float scale = p.scale * kLog2e;
@@ -130,7 +138,7 @@ __global__ void __launch_bounds__(kAttentionWarps* kWarp) attention_bwd_keys_dev
         Tiles::multiply_transposed(krows, queries, from, lane, s);
         Tiles::multiply_transposed(vrows, douts, from, lane, dp);
         EVERGRAD_UNROLL
-        for (int j = 0; j < Tiles::kSub / 8; ++j)
+        for (int j = 0; j < Tiles::kSub / 8; ++j) {
           EVERGRAD_UNROLL
           for (int e = 0; e < 4; ++e) {
             const int query = from + 8 * j + lane % 4 * 2 + e % 2;
@@ -138,6 +146,7 @@ __global__ void __launch_bounds__(kAttentionWarps* kWarp) attention_bwd_keys_dev
             s[j][e] = probability;
             dp[j][e] = query < end ? p.scale * probability * (dp[j][e] - delta[query]) : 0.0f;
           }
+        }
         Tiles::multiply_add(s, douts, from, lane, dv_sum);
         Tiles::multiply_add(dp, queries, from, lane, dk_sum);
       }

@@ -1,13 +1,15 @@
 // cuda/kernels/attention_fwd.cu - softmax attention on tensor cores, forward.
 //
-// Math     S = scale Q K^T, lse_i = log sum_j e^(S_ij), O = e^(S - lse) V, with the online softmax of Milakov & Gimelshein 2018
-//          (arXiv:1805.02867) as in Dao et al. 2022 (arXiv:2205.14135); exponentials in base 2, the scale folded into them
+// Math     S = scale Q K^T, lse_i = log sum_j e^(S_ij), O = e^(S - lse) V, with the online softmax of Milakov &
+//          Gimelshein 2018 (arXiv:1805.02867) as in Dao et al. 2022 (arXiv:2205.14135); exponentials in base 2, the
+//          scale folded into them
 // Shapes   qkv [B,N,3,H,D] read in place, out [B,N,H,D], lse [B,H,N]; D 32, 64, 80, 96 or 128
 // Traffic  short sequences: q, k, v and out once, 8 B N H D bytes; long ones read k and v once per 64 queries
 // Work     4 B H N^2 D FLOP
-// Mapping  a block owns one head of one image and keeps all its keys and values in shared memory while they fit; its four warps take
-//          16 queries at a time and need no barrier after the first. Longer sequences pass through shared memory in chunks, and the
-//          grid's second axis divides the queries. P is rounded to bf16 for the second product, its row sum is not.
+// Mapping  a block owns one head of one image and keeps all its keys and values in shared memory while they fit; its
+//          four warps take 16 queries at a time and need no barrier after the first. Longer sequences pass through
+//          shared memory in chunks, and the grid's second axis divides the queries. P is rounded to bf16 for the
+//          second product, its row sum is not.
 // Limits   any number of tokens
 #include "cuda/kernels/attention.cuh"
 
@@ -21,18 +23,19 @@ struct Softmax {
   float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f};  // of this lane's two rows; sum is this lane's part
 
   /// Takes in keys [from, from + kSub) of the chunk, of which those at or beyond `end` do not exist.
-  __device__ __forceinline__ void take(const std::uint32_t (&q)[Tiles::kSteps][4], const bf16* keys, const bf16* values, int from, int end,
-                                       float scale, int lane) {
+  __device__ __forceinline__ void take(const std::uint32_t (&q)[Tiles::kSteps][4], const bf16* keys, const bf16* values,
+                                       int from, int end, float scale, int lane) {
     float s[Tiles::kSub / 8][4];
     Tiles::multiply_transposed(q, keys, from, lane, s);
     float top[2] = {largest[0], largest[1]};
     EVERGRAD_UNROLL
-    for (int j = 0; j < Tiles::kSub / 8; ++j)
+    for (int j = 0; j < Tiles::kSub / 8; ++j) {
       EVERGRAD_UNROLL
       for (int e = 0; e < 4; ++e) {
         s[j][e] = from + 8 * j + lane % 4 * 2 + e % 2 < end ? s[j][e] * scale : -INFINITY;
         top[e / 2] = fmaxf(top[e / 2], s[j][e]);
       }
+    }
     EVERGRAD_UNROLL
     for (int half = 0; half < 2; ++half) {
       top[half] = row_max(top[half]);
@@ -42,12 +45,13 @@ struct Softmax {
       for (int c = 0; c < kWidth / 8; ++c) out[c][2 * half] *= shrink, out[c][2 * half + 1] *= shrink;
     }
     EVERGRAD_UNROLL
-    for (int j = 0; j < Tiles::kSub / 8; ++j)
+    for (int j = 0; j < Tiles::kSub / 8; ++j) {
       EVERGRAD_UNROLL
       for (int e = 0; e < 4; ++e) {
         s[j][e] = exp2_fast(s[j][e] - top[e / 2]);
         sum[e / 2] += s[j][e];
       }
+    }
     Tiles::multiply_add(s, values, from, lane, out);
   }
 };
@@ -62,7 +66,8 @@ __global__ void __launch_bounds__(kAttentionWarps* kWarp) attention_fwd_device(c
   bf16* const keys = dynamic_shared<Arena>().tokens;
   bf16* const values = keys + p.chunk * Tiles::kPitch;
   const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
-  const HeadOf q = packed(p.qkv, p, 0, 3), k = packed(p.qkv, p, 1, 3), v = packed(p.qkv, p, 2, 3), out = packed(p.out, p, 0, 1);
+  const HeadOf q = packed(p.qkv, p, 0, 3), k = packed(p.qkv, p, 1, 3), v = packed(p.qkv, p, 2, 3),
+               out = packed(p.out, p, 0, 1);
   const int tiles = (p.tokens + kTileRows - 1) / kTileRows;
   const float scale = p.scale * kLog2e;
   for (int first = int(blockIdx.y) * kAttentionWarps; first < tiles; first += int(gridDim.y) * kAttentionWarps) {

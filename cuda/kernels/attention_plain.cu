@@ -1,10 +1,10 @@
-// cuda/kernels/attention_plain.cu - attention without tensor cores: fp32, and head widths that have no tensor-core kernel; and the
-// diagnosis outputs of both.
+// cuda/kernels/attention_plain.cu - attention without tensor cores: fp32, and head widths that have no tensor-core
+// kernel; and the diagnosis outputs of both.
 //
 // Math     as attention_fwd.cu and attention_bwd.cu
 // Traffic  k and v (or q and dO) once per query (key), from the caches
-// Mapping  a warp owns one query (or one key). For scores its lanes hold 32 keys, for sums of vectors they hold the head's numbers; the
-//          weights of 32 keys pass between the two through shared memory.
+// Mapping  a warp owns one query (or one key). For scores its lanes hold 32 keys, for sums of vectors they hold the
+//          head's numbers; the weights of 32 keys pass between the two through shared memory.
 // Limits   head width at most 256, any number of tokens
 #include "cuda/kernels/attention.h"
 
@@ -27,7 +27,8 @@ struct Place {
   bool exists;
 };
 __device__ __forceinline__ Place place_of(const AttentionParams& p) {
-  const std::int64_t row = std::int64_t(blockIdx.x) * kAttentionWarps + threadIdx.x / kWarp, per_image = std::int64_t(p.heads) * p.tokens;
+  const std::int64_t row = std::int64_t(blockIdx.x) * kAttentionWarps + threadIdx.x / kWarp,
+                     per_image = std::int64_t(p.heads) * p.tokens;
   const bool exists = row < p.images * per_image;
   return {row / per_image, row / p.tokens % p.heads, row % p.tokens, row, int(threadIdx.x % kWarp), exists};
 }
@@ -37,18 +38,21 @@ __device__ __forceinline__ std::int64_t qkv_at(const AttentionParams& p, const P
 __device__ __forceinline__ std::int64_t out_at(const AttentionParams& p, const Place& w, std::int64_t token) {
   return ((w.image * p.tokens + token) * p.heads + w.head) * p.width;
 }
-__device__ __forceinline__ void load_own(const AttentionParams& p, const Operand& from, std::int64_t at, int lane, float* to) {
+__device__ __forceinline__ void load_own(const AttentionParams& p, const Operand& from, std::int64_t at, int lane,
+                                         float* to) {
   for (int d = lane; d < p.width; d += kWarp) to[d] = load_at(from, at + d);
 }
-__device__ __forceinline__ float dot_own(const AttentionParams& p, const float* own, const Operand& other, std::int64_t at) {
+__device__ __forceinline__ float dot_own(const AttentionParams& p, const float* own, const Operand& other,
+                                         std::int64_t at) {
   float sum = 0.0f;
   for (int d = 0; d < p.width; ++d) sum += own[d] * load_at(other, at + d);
   return sum;
 }
-/// sum[part] += sum over the 32 tokens from `first` of weight[j] times the vector of token j; lanes hold the vector's numbers.
+/// sum[part] += sum over the 32 tokens from `first` of weight[j] times the vector of token j; lanes hold the vector's
+/// numbers.
 template <class At>
-__device__ __forceinline__ void add_weighted(const AttentionParams& p, const float* weight, const Operand& from, int first, int lane, const At& at,
-                                             float (&sum)[kParts]) {
+__device__ __forceinline__ void add_weighted(const AttentionParams& p, const float* weight, const Operand& from,
+                                             int first, int lane, const At& at, float (&sum)[kParts]) {
   const int count = min_of(kWarp, p.tokens - first);
   EVERGRAD_UNROLL
   for (int part = 0; part < kParts; ++part) {
@@ -57,8 +61,8 @@ __device__ __forceinline__ void add_weighted(const AttentionParams& p, const flo
     for (int j = 0; j < count; ++j) sum[part] += weight[j] * load_at(from, at(first + j) + d);
   }
 }
-__device__ __forceinline__ void store_own(const AttentionParams& p, const Operand& to, std::int64_t at, int lane, const float (&sum)[kParts],
-                                          float factor, bool accumulate) {
+__device__ __forceinline__ void store_own(const AttentionParams& p, const Operand& to, std::int64_t at, int lane,
+                                          const float (&sum)[kParts], float factor, bool accumulate) {
   EVERGRAD_UNROLL
   for (int part = 0; part < kParts; ++part) {
     const int d = part * kWarp + lane;
@@ -82,7 +86,8 @@ __global__ void __launch_bounds__(kThreads) attention_fwd_plain_device(const Att
     __syncwarp();
     EVERGRAD_UNROLL
     for (int part = 0; part < kParts; ++part) out[part] *= shrink;
-    add_weighted(p, memory.weight[0], p.qkv, first, w.lane, [&](int j) { return qkv_at(p, w, 2, j); }, out);
+    add_weighted(
+        p, memory.weight[0], p.qkv, first, w.lane, [&](int j) { return qkv_at(p, w, 2, j); }, out);
     __syncwarp();
   }
   store_own(p, p.out, out_at(p, w, w.token), w.lane, out, 1.0f / sum, false);
@@ -110,7 +115,8 @@ __global__ void __launch_bounds__(kThreads) attention_bwd_queries_plain_device(c
     }
     memory.weight[0][w.lane] = ds;
     __syncwarp();
-    add_weighted(p, memory.weight[0], p.qkv, first, w.lane, [&](int j) { return qkv_at(p, w, 1, j); }, dq);
+    add_weighted(
+        p, memory.weight[0], p.qkv, first, w.lane, [&](int j) { return qkv_at(p, w, 1, j); }, dq);
     __syncwarp();
   }
   store_own(p, p.dqkv, qkv_at(p, w, 0, w.token), w.lane, dq, 1.0f, p.accumulate);
@@ -134,8 +140,10 @@ __global__ void __launch_bounds__(kThreads) attention_bwd_keys_plain_device(cons
     }
     memory.weight[0][w.lane] = ds, memory.weight[1][w.lane] = probability;
     __syncwarp();
-    add_weighted(p, memory.weight[0], p.qkv, first, w.lane, [&](int j) { return qkv_at(p, w, 0, j); }, dk);
-    add_weighted(p, memory.weight[1], p.dout, first, w.lane, [&](int j) { return out_at(p, w, j); }, dv);
+    add_weighted(
+        p, memory.weight[0], p.qkv, first, w.lane, [&](int j) { return qkv_at(p, w, 0, j); }, dk);
+    add_weighted(
+        p, memory.weight[1], p.dout, first, w.lane, [&](int j) { return out_at(p, w, j); }, dv);
     __syncwarp();
   }
   store_own(p, p.dqkv, qkv_at(p, w, 1, w.token), w.lane, dk, 1.0f, p.accumulate);
@@ -159,7 +167,8 @@ __global__ void __launch_bounds__(kThreads) attention_probe_device(const Attenti
   sum = warp_sum(sum), weighted = warp_sum(weighted);
   // -sum P log P without a difference of large numbers: log P = -below - log(sum).
   if (w.lane == 0 && p.entropy) p.entropy[w.row] = logf(sum) + weighted / sum;
-  for (int key = w.lane; p.map && key < p.tokens; key += kWarp) p.map[w.row * p.tokens + key] = expf(score(key) - top) / sum;
+  for (int key = w.lane; p.map && key < p.tokens; key += kWarp)
+    p.map[w.row * p.tokens + key] = expf(score(key) - top) / sum;
 }
 
 }  // namespace

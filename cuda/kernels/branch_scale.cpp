@@ -30,10 +30,12 @@ void branch_scale_bwd(const BranchScaleBwd& a, Stream s) {
     BranchScaleGradParams p;
     p.x = operand(a.x), p.dy = operand(a.dy), p.mask = a.mask.as<float>();
     p.rows = a.dy.rows(), p.columns = a.dy.cols(), p.rows_per_sample = p.rows ? p.rows / a.dy.dim(0) : 1;
-    const std::int64_t chunks = max_of<std::int64_t>(1, min_of<std::int64_t>(p.rows / 256, 64));
+    const bool wide = p.columns % kPack == 0 && a.x.dtype == a.dy.dtype && wide_access({&a.x, &a.dy});
+    const std::int64_t chunks = chunks_of(p.rows, p.columns, wide);
     p.partials = static_cast<float*>(scratch(s, std::size_t(chunks * p.columns) * sizeof(float)).data);
-    launch("branch_scale_bwd scale", branch_scale_grad_kernel(),
-           dim3(unsigned((p.columns + kColumns - 1) / kColumns), unsigned(chunks)), dim3(kColumns, kRowLanes), 0, s, p);
+    launch("branch_scale_bwd scale", branch_scale_grad_kernel(wide, a.x.dtype),
+           dim3(unsigned(ceil_div(p.columns, columns_of_block(wide))), unsigned(chunks)), dim3(kColumns, kRowLanes), 0,
+           s, p);
     finish_columns(p.partials, chunks, p.columns, operand(a.dscale), a.accumulate_params, s);
   }
   if (a.dx) scale_rows("branch_scale_bwd", a.dy, a.scale, a.mask, a.dx, a.accumulate, s);

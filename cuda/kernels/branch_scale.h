@@ -11,7 +11,7 @@ struct BranchScaleParams {
   std::int64_t n, columns, per_sample;
   bool accumulate, wide;
 };
-/// partials[chunk, c] = sum over the chunk's rows of dy mask x.
+/// partials[chunk, c] = sum over the chunk's rows of dy mask x; a second stage adds the chunks.
 struct BranchScaleGradParams {
   Operand x, dy;
   const float* mask;
@@ -26,7 +26,8 @@ struct DropMaskParams {
   std::uint32_t stream;
 };
 void (*branch_scale_kernel())(BranchScaleParams);
-void (*branch_scale_grad_kernel())(BranchScaleGradParams);
+/// wide: x and dy both hold `type` and can be read in packs.
+void (*branch_scale_grad_kernel(bool wide, DType type))(BranchScaleGradParams);
 void (*drop_mask_kernel())(DropMaskParams);
 
 }  // namespace eg::EVERGRAD_BACKEND

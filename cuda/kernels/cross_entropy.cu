@@ -1,5 +1,5 @@
-// cuda/kernels/cross_entropy.cu - softmax cross-entropy with label smoothing (Szegedy et al. 2016, arXiv:1512.00567), loss and
-// gradient together.
+// cuda/kernels/cross_entropy.cu - softmax cross-entropy with label smoothing (Szegedy et al. 2016, arXiv:1512.00567),
+// loss and gradient together.
 //
 // Math     over the A allowed classes: log p_k = z_k - log sum e^z; t_k = (1 - eps) target_k + eps / A;
 //          loss = -sum t_k log p_k; dz_k = (p_k - t_k) scale
@@ -16,7 +16,9 @@ struct Largest {
   int index;  // -1: no class is allowed
 };
 
-__device__ __forceinline__ bool allowed(const CrossEntropyParams& p, std::int64_t k) { return !p.class_mask || p.class_mask[k] != 0; }
+__device__ __forceinline__ bool allowed(const CrossEntropyParams& p, std::int64_t k) {
+  return !p.class_mask || p.class_mask[k] != 0;
+}
 
 /// The first largest of a row among allowed classes, in all lanes. value(k) gives its elements.
 template <class F>
@@ -45,7 +47,8 @@ __device__ __forceinline__ void one_row(const CrossEntropyParams& p, std::int64_
     if (allowed(p, k)) sum += expf(load_at(p.logits, first + k) - top), count += 1.0f;
   sum = warp_sum(sum), count = warp_sum(count);
   const float log_sum = logf(sum);
-  const int label = p.soft ? largest_of(p, lane, [&](std::int64_t k) { return p.soft[first + k]; }).index : int(p.labels[row]);
+  const int label =
+      p.soft ? largest_of(p, lane, [&](std::int64_t k) { return p.soft[first + k]; }).index : int(p.labels[row]);
 
   float loss = 0.0f;
   for (std::int64_t k = lane; k < p.classes; k += kWarp) {

@@ -1,6 +1,7 @@
 // cuda/kernels/elementwise.cu - one number in, one number out: sums, scaling, conversion, GELU and its gradient.
 //
-// Math     add out = a + b; axpy out += alpha a; scale_by out (+)= a factor[0]; fill; cast; y = gelu(a); out (+)= b gelu'(a)
+// Math     add out = a + b; axpy out += alpha a; scale_by out (+)= a factor[0]; fill; cast; y = gelu(a); out (+)= b
+//          gelu'(a)
 // Traffic  the operands once each, 16 bytes a load (8 elements of bf16); nothing is kept
 // Work     1 to 20 FLOP an element: bound by memory
 // Mapping  a thread takes packs of 8 elements, grid-stride
@@ -26,7 +27,8 @@ __device__ __forceinline__ float apply(const ElementwiseParams& p, float a, floa
 
 template <Elementwise kWhat>
 __global__ void __launch_bounds__(256) elementwise_device(const ElementwiseParams p) {
-  constexpr bool kTwo = kWhat == Elementwise::add || kWhat == Elementwise::gelu_grad_erf || kWhat == Elementwise::gelu_grad_tanh;
+  constexpr bool kTwo =
+      kWhat == Elementwise::add || kWhat == Elementwise::gelu_grad_erf || kWhat == Elementwise::gelu_grad_tanh;
   const bool adds = kWhat == Elementwise::axpy || p.accumulate;
   for_each_pack(p.n, p.wide, [&](std::int64_t i, int count, bool wide) {
     float a[kPack], b[kPack] = {}, old[kPack] = {};
@@ -46,7 +48,9 @@ __device__ __forceinline__ void store_any(const Operand& o, std::int64_t i, doub
     case DType::f64: static_cast<double*>(o.data)[i] = x; return;
     case DType::f32: static_cast<float*>(o.data)[i] = float(x); return;
     case DType::bf16: static_cast<bf16*>(o.data)[i] = to_bf16(float(x)); return;
-    case DType::i32: static_cast<std::int32_t*>(o.data)[i] = std::int32_t(fmin(fmax(number, -2147483648.0), 2147483647.0)); return;
+    case DType::i32:
+      static_cast<std::int32_t*>(o.data)[i] = std::int32_t(fmin(fmax(number, -2147483648.0), 2147483647.0));
+      return;
     case DType::u8: static_cast<std::uint8_t*>(o.data)[i] = std::uint8_t(fmin(fmax(number, 0.0), 255.0)); return;
   }
 }

@@ -1,4 +1,4 @@
-// cuda/kernels/layer_norm.cpp - host entries of layer_norm.cu.
+// cuda/kernels/layer_norm.cpp - host entries of layer_norm.cu and layer_norm_any.cu.
 #include "cuda/kernels/layer_norm.h"
 
 #include "cuda/kernels/kernels.h"
@@ -10,12 +10,23 @@
 namespace eg::EVERGRAD_BACKEND {
 namespace {
 
-/// Packs that a lane holds, or 0 where a row does not fit registers or cannot be read wide.
-int packs_of(std::int64_t columns, bool wide) {
-  const std::int64_t packs = (columns + kWarp * kPack - 1) / (kWarp * kPack);
-  return wide && columns % kPack == 0 && packs <= kNormMaxPacks ? int(packs) : 0;
+/// In registers where all arrays have one type and can be read wide; else the kernels that take anything.
+NormLayout layout_of(std::int64_t columns, std::initializer_list<const TensorView*> views) {
+  NormLayout layout{(*views.begin())->dtype, 0, columns > kNormNarrow};
+  bool one_type = wide_access(views) && columns % kPack == 0;
+  for (const TensorView* v : views) one_type &= !*v || v->dtype == layout.type;
+  const std::int64_t lanes = layout.block_per_row ? kNormWide : kWarp;
+  const std::int64_t packs = max_of<std::int64_t>(1, ceil_div(columns, lanes * kPack));
+  if (one_type && packs <= (layout.block_per_row ? 1 : kNormMaxPacks)) layout.packs = int(packs);
+  return layout;
 }
-unsigned row_blocks(std::int64_t rows) { return unsigned((rows + kNormWarps - 1) / kNormWarps); }
+int lanes_of(const NormLayout& layout) { return layout.block_per_row ? kNormWide : kWarp; }
+/// Blocks that give each row its threads.
+unsigned row_blocks(const NormLayout& layout, std::int64_t rows) {
+  const int lanes = lanes_of(layout);
+  return unsigned(ceil_div<std::int64_t>(rows, norm_threads(lanes) / lanes));
+}
+dim3 block_of(const NormLayout& layout) { return dim3(unsigned(norm_threads(lanes_of(layout)))); }
 
 }  // namespace
 
@@ -25,8 +36,8 @@ void layer_norm_fwd(const LayerNormFwd& a, Stream s) {
   p.gamma = operand(a.gamma), p.beta = operand(a.beta), p.y = operand(a.y);
   p.mean = a.mean.as<float>(), p.rstd = a.rstd.as<float>(), p.rows = a.x.rows(), p.columns = int(a.x.cols()),
   p.eps = float(a.eps);
-  const int packs = packs_of(p.columns, wide_access({&a.x, &a.residual, &a.sum, &a.gamma, &a.beta, &a.y}));
-  launch("layer_norm_fwd", layer_norm_fwd_kernel(packs), dim3(row_blocks(p.rows)), dim3(kNormWarps * kWarp), 0, s, p);
+  const NormLayout layout = layout_of(p.columns, {&a.x, &a.residual, &a.sum, &a.gamma, &a.beta, &a.y});
+  launch("layer_norm_fwd", layer_norm_fwd_kernel(layout), dim3(row_blocks(layout, p.rows)), block_of(layout), 0, s, p);
 }
 
 void layer_norm_bwd(const LayerNormBwd& a, Stream s) {
@@ -34,28 +45,24 @@ void layer_norm_bwd(const LayerNormBwd& a, Stream s) {
   p.dy = operand(a.dy), p.dsum = operand(a.dsum), p.x = operand(a.x), p.gamma = operand(a.gamma), p.dx = operand(a.dx);
   p.mean = a.mean.as<float>(), p.rstd = a.rstd.as<float>(), p.partials = nullptr;
   p.rows = a.x.rows(), p.columns = int(a.x.cols()), p.accumulate = a.accumulate;
-  const int packs = packs_of(p.columns, wide_access({&a.dy, &a.dsum, &a.x, &a.gamma, &a.dx}));
+  const NormLayout layout = layout_of(p.columns, {&a.dy, &a.dsum, &a.x, &a.gamma, &a.dx});
   const bool params = a.dgamma || a.dbeta;
-  const unsigned blocks = packs ? min_of<unsigned>(row_blocks(p.rows), kNormBlocks) : row_blocks(p.rows);
-  const std::int64_t chunks = packs ? blocks : max_of<std::int64_t>(1, min_of<std::int64_t>(p.rows / 256, 64));
+  unsigned blocks = row_blocks(layout, p.rows);
+  std::int64_t chunks = chunks_of(p.rows, p.columns, false);
+  if (layout.packs > 0) {
+    const int at_once = norm_blocks_at_once(layout.type == DType::bf16, layout.packs, layout.block_per_row);
+    chunks = blocks = min_of<unsigned>(blocks, unsigned(kNormProcessors * at_once));
+  }
   if (params) p.partials = static_cast<float*>(scratch(s, std::size_t(chunks * 2 * p.columns) * sizeof(float)).data);
-  if (params && !packs && p.columns > 0)  // before dx, which may overwrite dy
+  if (params && layout.packs == 0 && p.columns > 0)  // before dx, which may overwrite dy
     launch("layer_norm_bwd columns", layer_norm_columns_kernel(),
-           dim3(unsigned((p.columns + kColumns - 1) / kColumns), unsigned(chunks)), dim3(kColumns, kRowLanes), 0, s, p);
-  launch("layer_norm_bwd", layer_norm_bwd_kernel(packs), dim3(blocks), dim3(kNormWarps * kWarp), 0, s, p);
-  // The two halves of a partial row are 2 x columns apart: each is summed as every second row of one array.
-  const auto finish = [&](const TensorView& to, int which) {
-    if (!to) return;
-    ColumnSumParams c;
-    c.x = {p.partials, DType::f32}, c.out = operand(to), c.partials = nullptr;
-    c.rows = chunks, c.columns = p.columns, c.row_stride = 2 * std::int64_t(p.columns),
-    c.offset = std::int64_t(which) * p.columns;
-    c.accumulate = a.accumulate_params;
-    launch("layer_norm_bwd finish", column_sum_kernel(), dim3(unsigned((p.columns + kColumns - 1) / kColumns)),
-           dim3(kColumns, kRowLanes), 0, s, c);
-  };
-  finish(a.dgamma, 0);
-  finish(a.dbeta, 1);
+           dim3(unsigned(ceil_div(p.columns, kColumns)), unsigned(chunks)), dim3(kColumns, kRowLanes), 0, s, p);
+  launch("layer_norm_bwd", layer_norm_bwd_kernel(layout), dim3(blocks), block_of(layout), 0, s, p);
+  if (!params) return;
+  FinishParams f = {};
+  f.partials = p.partials, f.out[0] = operand(a.dgamma), f.out[1] = operand(a.dbeta);
+  f.chunks = chunks, f.columns = p.columns, f.sections = 2, f.accumulate = a.accumulate_params;
+  finish_sections(f, s);
 }
 
 }  // namespace eg::EVERGRAD_BACKEND

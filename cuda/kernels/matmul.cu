@@ -3,12 +3,12 @@
 // Math     s = op(a) op(b), fp32 sums; c (+)= s, s + bias, gelu(s + bias) with aux = s + bias, or s gelu'(aux)
 // Traffic  a tile of R x C outputs reads (R + C) K values: at 128 x 128 one byte per 64 FLOP
 // Work     2 M N K FLOP
-// Mapping  a block owns a tile of c and walks over K in steps of 32; three stages of asynchronous copies keep two steps in flight.
-//          Warps own 64 x 32 (or 32 x 32) of the tile in registers, fed by ldmatrix; transposed operands are turned by ldmatrix
-//          itself, so that all four forms read memory along its rows. Shared rows are 64 or 2 x tile bytes; the 16-byte pieces of a
-//          row are permuted by an exclusive or with the row, so that the eight rows of a matrix lie in different banks.
-//          When c has fewer tiles than a GPU has multiprocessors and K is long (weight gradients), K is split over blocks, and a
-//          second launch adds the parts in order.
+// Mapping  a block owns a tile of c and walks over K in steps of 32; three stages of asynchronous copies keep two
+//          steps in flight. Warps own 64 x 32 (or 32 x 32) of the tile in registers, fed by ldmatrix; transposed
+//          operands are turned by ldmatrix itself, so that all four forms read memory along its rows. Shared rows are
+//          64 or 2 x tile bytes; the 16-byte pieces of a row are permuted by an exclusive or with the row, so that the
+//          eight rows of a matrix lie in different banks. When c has fewer tiles than a GPU has multiprocessors and K
+//          is long (weight gradients), K is split over blocks, and a second launch adds the parts in order.
 // Limits   rows of a and b must be multiples of 16 bytes, aligned; others take matmul_plain.cu
 #include "cuda/kernels/matmul.h"
 
@@ -36,10 +36,11 @@ struct Stages {
   Stage<kRows, kCols> stage[kStages];
 };
 
-/// Copies kHigh x kWidth values from (row, col) of an array with `rows` x `cols` elements; what lies outside becomes zero.
+/// Copies kHigh x kWidth values from (row, col) of an array with `rows` x `cols` elements; what lies outside becomes
+/// zero.
 template <int kThreads, int kHigh, int kWidth>
-__device__ __forceinline__ void copy_tile(bf16* to, const bf16* from, std::int64_t row, std::int64_t col, std::int64_t rows,
-                                          std::int64_t cols) {
+__device__ __forceinline__ void copy_tile(bf16* to, const bf16* from, std::int64_t row, std::int64_t col,
+                                          std::int64_t rows, std::int64_t cols) {
   constexpr int kPieces = kWidth / 8, kAll = kHigh * kPieces;
   static_assert(kAll % kThreads == 0);
   EVERGRAD_UNROLL
@@ -58,8 +59,8 @@ struct Product {
   // Stored shapes: a [rows, depth] or, transposed, [depth, rows]; b [depth, cols] or [cols, depth].
   static constexpr int kWidthA = kTransA ? kRows : kDepth, kWidthB = kTransB ? kDepth : kCols;
 
-  static __device__ __forceinline__ void fetch(const MatmulParams& p, Stage<kRows, kCols>& s, std::int64_t row, std::int64_t col,
-                                               std::int64_t k) {
+  static __device__ __forceinline__ void fetch(const MatmulParams& p, Stage<kRows, kCols>& s, std::int64_t row,
+                                               std::int64_t col, std::int64_t k) {
     const bf16 *const a = static_cast<const bf16*>(p.a.data), *const b = static_cast<const bf16*>(p.b.data);
     if constexpr (kTransA)
       copy_tile<kThreads, kDepth, kRows>(s.a, a, k, row, p.depth, p.rows);
@@ -71,21 +72,24 @@ struct Product {
       copy_tile<kThreads, kDepth, kCols>(s.b, b, k, col, p.depth, p.cols);
   }
 
-  static __device__ __forceinline__ void load_a(const Stage<kRows, kCols>& s, int row, int k, int lane, std::uint32_t (&r)[4]) {
+  static __device__ __forceinline__ void load_a(const Stage<kRows, kCols>& s, int row, int k, int lane,
+                                                std::uint32_t (&r)[4]) {
     if constexpr (kTransA)
       ldmatrix_x4_trans(r, s.a + piece_at<kWidthA>(k + lane / 16 * 8 + lane % 8, (row + lane / 8 % 2 * 8) / 8));
     else
       ldmatrix_x4(r, s.a + piece_at<kWidthA>(row + lane % 16, (k + lane / 16 * 8) / 8));
   }
   /// Two neighbouring fragments of b: columns col .. col + 15.
-  static __device__ __forceinline__ void load_b(const Stage<kRows, kCols>& s, int col, int k, int lane, std::uint32_t (&r)[4]) {
+  static __device__ __forceinline__ void load_b(const Stage<kRows, kCols>& s, int col, int k, int lane,
+                                                std::uint32_t (&r)[4]) {
     if constexpr (kTransB)
       ldmatrix_x4(r, s.b + piece_at<kWidthB>(col + lane / 16 * 8 + lane % 8, (k + lane / 8 % 2 * 8) / 8));
     else
       ldmatrix_x4_trans(r, s.b + piece_at<kWidthB>(k + lane % 16, (col + lane / 16 * 8) / 8));
   }
 
-  static __device__ __forceinline__ void multiply(const Stage<kRows, kCols>& s, int row, int col, int lane, float (&d)[kHigh][kWide][4]) {
+  static __device__ __forceinline__ void multiply(const Stage<kRows, kCols>& s, int row, int col, int lane,
+                                                  float (&d)[kHigh][kWide][4]) {
     EVERGRAD_UNROLL
     for (int k = 0; k < kDepth; k += 16) {
       std::uint32_t a[kHigh][4];
@@ -109,28 +113,32 @@ struct Product {
     float v[kWarpsDown][kCols];
   };
 
-  static __device__ __forceinline__ void finish(const MatmulParams& p, std::int64_t row, std::int64_t col, int warp_row, int warp_col,
-                                                int lane, float (&d)[kHigh][kWide][4]) {
+  static __device__ __forceinline__ void finish(const MatmulParams& p, std::int64_t row, std::int64_t col, int warp_row,
+                                                int warp_col, int lane, float (&d)[kHigh][kWide][4]) {
     float sums[kWide][2] = {};
     EVERGRAD_UNROLL
-    for (int i = 0; i < kHigh; ++i)
+    for (int i = 0; i < kHigh; ++i) {
       EVERGRAD_UNROLL
-      for (int j = 0; j < kWide; ++j)
+      for (int j = 0; j < kWide; ++j) {
         EVERGRAD_UNROLL
         for (int e = 0; e < 4; ++e) {
-          const std::int64_t r = row + warp_row + 16 * i + lane / 4 + e / 2 * 8, c = col + warp_col + 8 * j + lane % 4 * 2 + e % 2;
+          const std::int64_t r = row + warp_row + 16 * i + lane / 4 + e / 2 * 8,
+                             c = col + warp_col + 8 * j + lane % 4 * 2 + e % 2;
           if (r < p.rows && c < p.cols) sums[j][e % 2] += finish_element(p, d[i][j][e], r, c, blockIdx.z);
         }
+      }
+    }
     if (!p.column_sums) return;
     ColumnSums& shared = static_shared<ColumnSums>();
     EVERGRAD_UNROLL
-    for (int j = 0; j < kWide; ++j)
+    for (int j = 0; j < kWide; ++j) {
       EVERGRAD_UNROLL
       for (int e = 0; e < 2; ++e) {
         float v = sums[j][e];
         for (int offset = 4; offset < kWarp; offset *= 2) v += __shfl_xor_sync(kFullMask, v, offset);
         if (lane < 4) shared.v[warp_row / kWarpRows][warp_col + 8 * j + lane * 2 + e] = v;
       }
+    }
     __syncthreads();
     for (int c = int(threadIdx.x); c < kCols; c += kThreads) {
       if (col + c >= p.cols) continue;
@@ -143,13 +151,14 @@ struct Product {
 };
 
 template <int kRows, int kCols, int kWarpRows, int kWarpCols, bool kTransA, bool kTransB>
-__global__ void __launch_bounds__(kRows / kWarpRows* kCols / kWarpCols* kWarp) matmul_device(const MatmulParams p) {
+__global__ void __launch_bounds__(kRows / kWarpRows * kCols / kWarpCols * kWarp) matmul_device(const MatmulParams p) {
   using P = Product<kRows, kCols, kWarpRows, kWarpCols, kTransA, kTransB>;
   Stages<kRows, kCols>& s = dynamic_shared<Stages<kRows, kCols>>();
   const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
   const int warp_row = warp / P::kWarpsAcross * kWarpRows, warp_col = warp % P::kWarpsAcross * kWarpCols;
   const std::int64_t tiles_across = (p.cols + kCols - 1) / kCols;
-  const std::int64_t row = std::int64_t(blockIdx.x) / tiles_across * kRows, col = std::int64_t(blockIdx.x) % tiles_across * kCols;
+  const std::int64_t row = std::int64_t(blockIdx.x) / tiles_across * kRows,
+                     col = std::int64_t(blockIdx.x) % tiles_across * kCols;
   const DepthRange depth = depth_of(p, kDepth);
 
   float d[P::kHigh][P::kWide][4] = {};

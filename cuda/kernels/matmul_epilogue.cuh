@@ -19,7 +19,8 @@ __device__ __forceinline__ float finish_value(const MatmulParams& p, float s, st
 }
 
 /// Finishes and stores one element of split `split`; returns the value, for column sums.
-__device__ __forceinline__ float finish_element(const MatmulParams& p, float s, std::int64_t i, std::int64_t j, std::int64_t split) {
+__device__ __forceinline__ float finish_element(const MatmulParams& p, float s, std::int64_t i, std::int64_t j,
+                                                std::int64_t split) {
   const std::int64_t at = i * p.cols + j;
   if (p.split_sums) {
     p.split_sums[split * p.rows * p.cols + at] = s;

@@ -2,8 +2,8 @@
 //
 // Math     as matmul.cu
 // Traffic  a 64 x 64 tile of c reads 128 K values
-// Mapping  256 threads own 4 x 4 outputs each; steps of 16 along K pass through shared memory as fp32, transposed so that a
-//          thread's four values of a and of b are neighbours
+// Mapping  256 threads own 4 x 4 outputs each; steps of 16 along K pass through shared memory as fp32, transposed so
+//          that a thread's four values of a and of b are neighbours
 // Limits   none: any size, alignment, type
 #include "cuda/kernels/matmul.h"
 #include "cuda/kernels/matmul_epilogue.cuh"
@@ -20,7 +20,8 @@ struct ColumnSums {
   float v[kTile / kOwn][kTile];
 };
 
-__device__ __forceinline__ void load_tiles(const MatmulParams& p, Tiles& s, std::int64_t row, std::int64_t col, std::int64_t k0) {
+__device__ __forceinline__ void load_tiles(const MatmulParams& p, Tiles& s, std::int64_t row, std::int64_t col,
+                                           std::int64_t k0) {
   EVERGRAD_UNROLL
   for (int n = int(threadIdx.x); n < kTile * kStep; n += kThreads) {
     // Neighbouring threads read neighbouring memory in whichever way the operand is stored.
@@ -36,7 +37,8 @@ __global__ void __launch_bounds__(kThreads) matmul_plain_device(const MatmulPara
   Tiles& s = static_shared<Tiles>();
   const int x = int(threadIdx.x) % (kTile / kOwn) * kOwn, y = int(threadIdx.x) / (kTile / kOwn) * kOwn;
   const std::int64_t tiles_across = (p.cols + kTile - 1) / kTile;
-  const std::int64_t row = std::int64_t(blockIdx.x) / tiles_across * kTile, col = std::int64_t(blockIdx.x) % tiles_across * kTile;
+  const std::int64_t row = std::int64_t(blockIdx.x) / tiles_across * kTile,
+                     col = std::int64_t(blockIdx.x) % tiles_across * kTile;
   const DepthRange depth = depth_of(p, kStep);
   float d[kOwn][kOwn] = {};
   for (std::int64_t step = depth.begin; step < depth.end; ++step) {
@@ -48,18 +50,21 @@ __global__ void __launch_bounds__(kThreads) matmul_plain_device(const MatmulPara
       EVERGRAD_UNROLL
       for (int i = 0; i < kOwn; ++i) a[i] = s.a[k][y + i], b[i] = s.b[k][x + i];
       EVERGRAD_UNROLL
-      for (int i = 0; i < kOwn; ++i)
+      for (int i = 0; i < kOwn; ++i) {
         EVERGRAD_UNROLL
         for (int j = 0; j < kOwn; ++j) d[i][j] += a[i] * b[j];
+      }
     }
     __syncthreads();
   }
   float sums[kOwn] = {};
   EVERGRAD_UNROLL
-  for (int i = 0; i < kOwn; ++i)
+  for (int i = 0; i < kOwn; ++i) {
     EVERGRAD_UNROLL
     for (int j = 0; j < kOwn; ++j)
-      if (row + y + i < p.rows && col + x + j < p.cols) sums[j] += finish_element(p, d[i][j], row + y + i, col + x + j, blockIdx.z);
+      if (row + y + i < p.rows && col + x + j < p.cols)
+        sums[j] += finish_element(p, d[i][j], row + y + i, col + x + j, blockIdx.z);
+  }
   if (!p.column_sums) return;
   ColumnSums& shared = static_shared<ColumnSums>();
   EVERGRAD_UNROLL

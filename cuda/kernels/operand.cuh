@@ -81,7 +81,8 @@ __device__ __forceinline__ void load_some(const Operand& o, std::int64_t i, int 
   EVERGRAD_UNROLL
   for (int k = 0; k < kPack; ++k) v[k] = k < count ? load_at(o, i + k) : 0.0f;
 }
-__device__ __forceinline__ void store_some(const Operand& o, std::int64_t i, int count, bool wide, const float (&v)[kPack]) {
+__device__ __forceinline__ void store_some(const Operand& o, std::int64_t i, int count, bool wide,
+                                           const float (&v)[kPack]) {
   if (wide) return store_pack(o, i, v);
   EVERGRAD_UNROLL
   for (int k = 0; k < kPack; ++k)

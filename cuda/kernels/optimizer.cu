@@ -1,8 +1,12 @@
-// cuda/kernels/optimizer.cu - global norm, SGD, Adam and AdamW over the flat arena, moving average (methods.md A.1, A.2).
+// cuda/kernels/optimizer.cu - global norm, SGD, Adam and AdamW over the flat arena, moving average (methods.md A.1,
+// A.2).
 //
-// Math     as in engine/reference/optimizer.cpp; learning rates, counts and the clip factor are read from the step record
-// Traffic  AdamW: gradient, weight, m, v in, weight, m, v and the bf16 copy out: 30 bytes a parameter with fp32 gradients
-// Mapping  one block per chunk of a segment, packs of 8 per thread; all segments of the model in one launch (64 at a time)
+// Math     as in engine/reference/optimizer.cpp; learning rates, counts and the clip factor are read from the step
+//          record
+// Traffic  AdamW: gradient, weight, m, v in, weight, m, v and the bf16 copy out: 30 bytes a parameter with fp32
+//          gradients
+// Mapping  one block per chunk of a segment, packs of 8 per thread; all segments of the model in one launch (64 at a
+//          time)
 // Order    the norm's partial sums are one per chunk, in double, added in chunk order: the same on every card
 // Limits   segments may begin and end anywhere; packs that are not whole go element by element
 #include "cuda/kernels/optimizer.h"
@@ -25,7 +29,8 @@ __device__ __forceinline__ Chunk chunk_of(const SegmentTable& t, std::int64_t el
 /// Calls f(i, first, count, wide) for this thread's packs of the chunk: elements first .. first + count of pack i.
 template <class F>
 __device__ __forceinline__ void for_each_pack_of(const Chunk& c, bool wide, const F& f) {
-  for (std::int64_t i = c.begin / kPack * kPack + std::int64_t(threadIdx.x) * kPack; i < c.end; i += std::int64_t(blockDim.x) * kPack) {
+  for (std::int64_t i = c.begin / kPack * kPack + std::int64_t(threadIdx.x) * kPack; i < c.end;
+       i += std::int64_t(blockDim.x) * kPack) {
     const std::int64_t first = max_of(i, c.begin), last = min_of(i + kPack, c.end);
     if (first < last) f(first, int(last - first), wide && last - first == kPack);
   }
@@ -115,7 +120,8 @@ __global__ void __launch_bounds__(kUpdateThreads) adam_device(const AdamParams p
   const double rate = slot.lr * double(s.lr_scale);
   const float lr = float(rate), clip = float(p.step->clip_scale), decay = s.weight_decay;
   const float shrink = p.decoupled ? float(1.0 - rate * double(decay)) : 1.0f, coupled = p.decoupled ? 0.0f : decay;
-  const float beta1 = float(p.beta1), beta2 = float(p.beta2), rest1 = float(1.0 - p.beta1), rest2 = float(1.0 - p.beta2);
+  const float beta1 = float(p.beta1), beta2 = float(p.beta2), rest1 = float(1.0 - p.beta1),
+              rest2 = float(1.0 - p.beta2);
   const bool own_steps = p.row_steps || p.column_steps;
   for_each_pack_of(c, p.wide, [&](std::int64_t i, int count, bool wide) {
     float w[kPack], g[kPack], m[kPack], v[kPack];

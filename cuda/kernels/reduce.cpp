@@ -8,23 +8,52 @@
 
 namespace eg::EVERGRAD_BACKEND {
 
+std::int64_t chunks_of(std::int64_t rows, std::int64_t columns, bool wide) {
+  constexpr std::int64_t kLeastRows = 64, kBlocks = 8 * 132;  // eight blocks a multiprocessor of an H100
+  const std::int64_t across = max_of<std::int64_t>(1, ceil_div(columns, columns_of_block(wide)));
+  return max_of<std::int64_t>(1, min_of<std::int64_t>(rows / kLeastRows, ceil_div(kBlocks, across)));
+}
+
+void finish_sections(FinishParams p, Stream s) {
+  if (p.columns == 0) return;
+  // One thread adds all chunks of a column, unless that leaves the GPU idle.
+  const bool many = p.chunks > kFinishLanes / 2 && p.columns < 132 * 256;
+  const unsigned sections = unsigned(p.sections);
+  if (many) {
+    const unsigned lanes = unsigned(min_of<std::int64_t>(p.chunks, kFinishLanes));
+    launch("finish_chunks", finish_kernel(true), dim3(unsigned(ceil_div<std::int64_t>(p.columns, kColumns)), sections),
+           dim3(kColumns, lanes), 0, s, p);
+  } else {
+    const unsigned threads = unsigned(min_of<std::int64_t>(ceil_div<std::int64_t>(p.columns, kWarp) * kWarp, 256));
+    launch("finish_columns", finish_kernel(false), dim3(unsigned(ceil_div<std::int64_t>(p.columns, threads)), sections),
+           dim3(threads), 0, s, p);
+  }
+}
+
 void finish_columns(const float* partials, std::int64_t chunks, std::int64_t columns, const Operand& out,
                     bool accumulate, Stream s) {
-  if (columns == 0) return;
-  FinishColumnsParams p;
-  p.partials = partials, p.out = out, p.chunks = chunks, p.columns = columns, p.accumulate = accumulate;
-  const unsigned threads = unsigned(min_of<std::int64_t>((columns + 31) / 32 * 32, 256));
-  launch("finish_columns", finish_columns_kernel(), dim3(unsigned((columns + threads - 1) / threads)), dim3(threads), 0,
-         s, p);
+  FinishParams p = {};
+  p.partials = partials, p.out[0] = out, p.chunks = chunks, p.columns = columns, p.sections = 1;
+  p.accumulate = accumulate;
+  finish_sections(p, s);
 }
+
+namespace {
+/// Packs can be read at every row: the array starts on 16 bytes, and no row or column leaves multiples of 8.
+bool wide_columns(const ColumnSumParams& p) {
+  return (p.x.type == DType::f32 || p.x.type == DType::bf16) && reinterpret_cast<std::uintptr_t>(p.x.data) % 16 == 0 &&
+         p.columns % kPack == 0 && p.row_stride % kPack == 0 && p.offset % kPack == 0;
+}
+}  // namespace
 
 void sum_columns(const char* name, ColumnSumParams p, Stream s) {
   if (p.columns == 0) return;
-  const std::int64_t chunks = max_of<std::int64_t>(1, min_of<std::int64_t>(p.rows / 256, 64));
+  const bool wide = wide_columns(p);
+  const std::int64_t chunks = chunks_of(p.rows, p.columns, wide);
   p.partials =
       chunks > 1 ? static_cast<float*>(scratch(s, std::size_t(chunks * p.columns) * sizeof(float)).data) : nullptr;
-  const dim3 grid(unsigned((p.columns + kColumns - 1) / kColumns), unsigned(chunks));
-  launch(name, column_sum_kernel(), grid, dim3(kColumns, kRowLanes), 0, s, p);
+  const dim3 grid(unsigned(ceil_div(p.columns, columns_of_block(wide))), unsigned(chunks));
+  launch(name, column_sum_kernel(wide, p.x.type), grid, dim3(kColumns, kRowLanes), 0, s, p);
   if (p.partials) finish_columns(p.partials, chunks, p.columns, p.out, p.accumulate, s);
 }
 

@@ -1,55 +1,88 @@
 // cuda/kernels/reduce.cu - sums in a fixed order: over rows, over everything, and counters of hidden units.
 //
 // Math     column_sum out[c] = sum_r x[r,c]; mean, dot; counters of methods.md D.2
-// Traffic  x once, plus one row of partial sums per chunk of 256 rows
-// Mapping  column_sum: a block owns 32 columns of one chunk, 8 rows at a time; the second stage adds the chunks in order.
-//          sum: 128 blocks at most, each over its own packs; one block adds their results
+// Shapes   x [R,C], out [C]; mean and dot of any shape, out [1]; z [R,F], counters [F] fp64
+// Traffic  x once, plus one row of partial sums per chunk (64 rows and more)
+// Work     one addition an element (two for dot, 30 for the counters): bound by memory
+// Mapping  column_sum: a block owns 256 columns (32 where packs cannot be read) of one chunk, 8 rows at a time, 4 of
+//          them on their way; the second stage adds the chunks. sum: 128 blocks at most, each over its own packs; one
+//          block adds their results. Counters: a block owns 32 units and all rows (they are taken in probes, not in
+//          every step)
 // Order    depends on the shape alone, so results repeat on every card and schedule
-#include "cuda/kernels/reduce.h"
+// Limits   none
+#include "cuda/kernels/reduce.cuh"
 
 #include "cuda/kernels/gelu.cuh"
 
 namespace eg::EVERGRAD_BACKEND {
 namespace {
 
-struct ColumnTile {
-  float v[kRowLanes][kColumns];
-};
-
-/// Sum over the kRowLanes values that a column's threads hold; valid in threads with y == 0.
-__device__ __forceinline__ float sum_down(float v) {
-  ColumnTile& tile = static_shared<ColumnTile>();
-  tile.v[threadIdx.y][threadIdx.x] = v;
-  __syncthreads();
-  float total = 0.0f;
-  if (threadIdx.y == 0) {
-    EVERGRAD_UNROLL
-    for (int lane = 0; lane < kRowLanes; ++lane) total += tile.v[lane][threadIdx.x];
-  }
-  return total;
-}
-
-__global__ void __launch_bounds__(kColumns* kRowLanes) column_sum_device(const ColumnSumParams p) {
-  const std::int64_t c = std::int64_t(blockIdx.x) * kColumns + threadIdx.x;
-  const std::int64_t chunks = gridDim.y, chunk = blockIdx.y;
-  const std::int64_t begin = p.rows * chunk / chunks, end = p.rows * (chunk + 1) / chunks;
-  float sum = 0.0f;
-  if (c < p.columns)
-    for (std::int64_t r = begin + threadIdx.y; r < end; r += kRowLanes) sum += load_at(p.x, p.offset + r * p.row_stride + c);
-  sum = sum_down(sum);
-  if (threadIdx.y != 0 || c >= p.columns) return;
+__device__ __forceinline__ void store_column_sum(const ColumnSumParams& p, std::int64_t c, float sum) {
   if (p.partials)
-    p.partials[chunk * p.columns + c] = sum;
+    p.partials[std::int64_t(blockIdx.y) * p.columns + c] = sum;
   else
     store_at(p.out, c, p.accumulate ? load_at(p.out, c) + sum : sum);
 }
 
-__global__ void __launch_bounds__(256) finish_columns_device(const FinishColumnsParams p) {
+template <class T>
+__global__ void __launch_bounds__(kColumns* kRowLanes) column_sum_wide_device(const ColumnSumParams p) {
+  sum_chunk<kPack>(
+      p.rows, p.columns,
+      [&](std::int64_t r, std::int64_t c, float(&sums)[kPack]) {
+        float v[kPack];
+        unpack(load_raw<T>(p.x, p.offset + r * p.row_stride + c), v);
+        EVERGRAD_UNROLL
+        for (int k = 0; k < kPack; ++k) sums[k] += v[k];
+      },
+      [&](std::int64_t c, float sum) { store_column_sum(p, c, sum); });
+}
+
+__global__ void __launch_bounds__(kColumns* kRowLanes) column_sum_device(const ColumnSumParams p) {
+  sum_chunk<1>(
+      p.rows, p.columns,
+      [&](std::int64_t r, std::int64_t c, float(&sums)[1]) {
+        sums[0] += load_at(p.x, p.offset + r * p.row_stride + c);
+      },
+      [&](std::int64_t c, float sum) { store_column_sum(p, c, sum); });
+}
+
+__device__ __forceinline__ void store_in(const Operand& out, bool accumulate, std::int64_t c, float sum) {
+  if (out.data) store_at(out, c, accumulate ? load_at(out, c) + sum : sum);
+}
+/// Into the output of this block's section. Spelled out: an index would move the parameters to memory of the thread.
+__device__ __forceinline__ void store_finished(const FinishParams& p, std::int64_t c, float sum) {
+  if (blockIdx.y == 0) store_in(p.out[0], p.accumulate, c, sum);
+  if (blockIdx.y == 1) store_in(p.out[1], p.accumulate, c, sum);
+  if (blockIdx.y == 2) store_in(p.out[2], p.accumulate, c, sum);
+  if (blockIdx.y == 3) store_in(p.out[3], p.accumulate, c, sum);
+}
+
+__global__ void __launch_bounds__(256) finish_columns_device(const FinishParams p) {
   const std::int64_t c = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
   if (c >= p.columns) return;
   float sum = 0.0f;
-  for (std::int64_t k = 0; k < p.chunks; ++k) sum += p.partials[k * p.columns + c];
-  store_at(p.out, c, p.accumulate ? load_at(p.out, c) + sum : sum);
+  for (std::int64_t k = 0; k < p.chunks; ++k) sum += p.partials[(k * p.sections + blockIdx.y) * p.columns + c];
+  store_finished(p, c, sum);
+}
+
+struct FinishTile {
+  float v[kFinishLanes][kColumns];
+};
+
+__global__ void __launch_bounds__(kColumns* kFinishLanes) finish_chunks_device(const FinishParams p) {
+  const std::int64_t c = std::int64_t(blockIdx.x) * kColumns + threadIdx.x;
+  const int lanes = int(blockDim.y);
+  float sum = 0.0f;
+  if (c < p.columns)
+    for (std::int64_t k = threadIdx.y; k < p.chunks; k += lanes)
+      sum += p.partials[(k * p.sections + blockIdx.y) * p.columns + c];
+  FinishTile& tile = static_shared<FinishTile>();
+  tile.v[threadIdx.y][threadIdx.x] = sum;
+  __syncthreads();
+  if (threadIdx.y != 0 || c >= p.columns) return;
+  float total = 0.0f;
+  for (int lane = 0; lane < lanes; ++lane) total += tile.v[lane][threadIdx.x];
+  store_finished(p, c, total);
 }
 
 __device__ __forceinline__ double exact_at(const Operand& o, std::int64_t i) {
@@ -60,13 +93,13 @@ __global__ void __launch_bounds__(kSumThreads) sum_over_all_device(const SumPara
   double sum = 0.0;
   for_each_pack(p.n, p.wide, [&](std::int64_t i, int count, bool wide) {
     if (wide) {
-      float a[kPack], b[kPack];
+      float a[kPack], b[kPack] = {1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f, 1.0f};
       load_pack(p.a, i, a);
       if (p.b.data) load_pack(p.b, i, b);
       EVERGRAD_UNROLL
-      for (int k = 0; k < kPack; ++k) sum += p.b.data ? double(a[k]) * double(b[k]) : double(a[k]);
+      for (int k = 0; k < kPack; ++k) sum += double(a[k]) * double(b[k]);
     } else {
-      for (int k = 0; k < count; ++k) sum += p.b.data ? exact_at(p.a, i + k) * exact_at(p.b, i + k) : exact_at(p.a, i + k);
+      for (int k = 0; k < count; ++k) sum += exact_at(p.a, i + k) * (p.b.data ? exact_at(p.b, i + k) : 1.0);
     }
   });
   sum = block_sum<kSumThreads>(sum);
@@ -85,6 +118,9 @@ __global__ void __launch_bounds__(kSumThreads) finish_sum_over_all_device(const 
 
 struct UnitTile {
   double v[kRowLanes][kColumns];
+};
+struct FloatTile {
+  float v[kRowLanes][kColumns];
 };
 __device__ __forceinline__ void add_counter(double* counter, std::int64_t unit, bool owned, double mine) {
   UnitTile& tile = static_shared<UnitTile>();
@@ -115,11 +151,12 @@ __device__ __forceinline__ void count_units(const UnitStatisticsParams& p) {
   add_counter(p.alive_magnitude, unit, owned, magnitude);
   add_counter(p.alive_gradient, unit, owned, gradient);
   add_counter(p.sum_abs, unit, owned, sum_abs);
-  ColumnTile& tile = static_shared<ColumnTile, 1>();
+  FloatTile& tile = static_shared<FloatTile>();
   tile.v[threadIdx.y][threadIdx.x] = largest;
   __syncthreads();
   if (threadIdx.y != 0 || !owned || !p.max_value) return;
-  for (int lane = 0; lane < kRowLanes; ++lane) p.max_value[unit] = fmax(p.max_value[unit], double(tile.v[lane][threadIdx.x]));
+  for (int lane = 0; lane < kRowLanes; ++lane)
+    p.max_value[unit] = fmax(p.max_value[unit], double(tile.v[lane][threadIdx.x]));
 }
 
 __global__ void __launch_bounds__(kColumns* kRowLanes) unit_counters_device(const UnitStatisticsParams p) {
@@ -131,8 +168,13 @@ __global__ void __launch_bounds__(kColumns* kRowLanes) unit_counters_device(cons
 
 }  // namespace
 
-void (*column_sum_kernel())(ColumnSumParams) { return &column_sum_device; }
-void (*finish_columns_kernel())(FinishColumnsParams) { return &finish_columns_device; }
+void (*column_sum_kernel(bool wide, DType type))(ColumnSumParams) {
+  if (!wide) return &column_sum_device;
+  return type == DType::bf16 ? &column_sum_wide_device<bf16> : &column_sum_wide_device<float>;
+}
+void (*finish_kernel(bool many_chunks))(FinishParams) {
+  return many_chunks ? &finish_chunks_device : &finish_columns_device;
+}
 void (*sum_kernel())(SumParams) { return &sum_over_all_device; }
 void (*finish_sum_kernel())(SumParams) { return &finish_sum_over_all_device; }
 void (*unit_statistics_kernel())(UnitStatisticsParams) { return &unit_counters_device; }

@@ -19,10 +19,6 @@ void sum_over_images(const char* name, const TensorView& dout, std::int64_t firs
   sum_columns(name, p, s);
 }
 
-unsigned blocks_of(std::int64_t n, unsigned threads) {
-  return unsigned(min_of<std::int64_t>((n + threads - 1) / threads, 132 * 16));
-}
-
 }  // namespace
 
 void tokens_fwd(const TokensFwd& a, Stream s) {
@@ -54,38 +50,22 @@ PoolParams pool_params(const TensorView& x, const TensorView& out, std::int64_t 
                        bool accumulate) {
   PoolParams p;
   p.x = operand(x), p.out = operand(out);
-  p.batch = x.dim(0), p.tokens = x.dim(1), p.columns = x.dim(2), p.first = first, p.count = count,
-  p.accumulate = accumulate;
+  p.batch = x.dim(0), p.tokens = x.dim(1), p.columns = x.dim(2), p.first = first, p.count = count;
+  p.accumulate = accumulate, p.wide = p.columns % kPack == 0 && wide_access({&x, &out});
   return p;
 }
 }  // namespace
 
 void pool_fwd(const PoolFwd& a, Stream s) {
   const PoolParams p = pool_params(a.x, a.out, a.first, a.count, false);
-  launch("pool_fwd", pool_kernel(false), dim3(unsigned((a.out.size() + 63) / 64)), dim3(64), 0, s, p);
+  // Few threads that each go far: small blocks, so that they spread over the GPU.
+  launch("pool_fwd", pool_kernel(false), dim3(unsigned(ceil_div<std::int64_t>(a.out.size(), 2 * kWarp * kPack))),
+         dim3(2 * kWarp), 0, s, p);
 }
 void pool_bwd(const PoolBwd& a, Stream s) {
   const PoolParams p = pool_params(a.dx, a.dout, a.first, a.count, a.accumulate);
-  launch("pool_bwd", pool_kernel(true), dim3(blocks_of(a.dx.size(), 256)), dim3(256), 0, s, p);
-}
-
-void patchify_fwd(const PatchifyFwd& a, Stream s) {
-  PatchifyParams p;
-  p.images = operand(a.images), p.out = operand(a.out), p.mean = operand(a.mean), p.stddev = operand(a.stddev);
-  p.crop = a.crop.as<std::int32_t>(), p.n = a.out.size();
-  p.channels = int(a.images.dim(1)), p.high = int(a.images.dim(2)), p.wide = int(a.images.dim(3)), p.size = a.size,
-  p.patch = a.patch;
-  p.accumulate = false;
-  launch("patchify_fwd", patchify_kernel(false), dim3(blocks_of(p.n, 256)), dim3(256), 0, s, p);
-}
-void patchify_bwd(const PatchifyBwd& a, Stream s) {
-  PatchifyParams p;
-  p.images = operand(a.dimages), p.out = operand(a.dout), p.mean = operand({}), p.stddev = operand(a.stddev);
-  p.crop = nullptr, p.n = a.dout.size();
-  p.channels = int(a.dimages.dim(1)), p.high = int(a.dimages.dim(2)), p.wide = int(a.dimages.dim(3)), p.size = p.high,
-  p.patch = a.patch;
-  p.accumulate = a.accumulate;
-  launch("patchify_bwd", patchify_kernel(true), dim3(blocks_of(p.n, 256)), dim3(256), 0, s, p);
+  const std::int64_t n = a.dx.size();
+  launch("pool_bwd", pool_kernel(true), dim3(stream_blocks(n)), dim3(stream_threads(n)), 0, s, p);
 }
 
 }  // namespace eg::EVERGRAD_BACKEND

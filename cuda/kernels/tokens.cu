@@ -1,10 +1,11 @@
-// cuda/kernels/tokens.cu - images into patches, patches into the token sequence, and what is read from it at the end
-// (Dosovitskiy et al. 2021, arXiv:2010.11929).
+// cuda/kernels/tokens.cu - patches into the token sequence, and what is read from it at the end (Dosovitskiy et al.
+// 2021, arXiv:2010.11929).
 //
-// Math     patchify: pixel (top + y, left + x or mirrored), decoded from bytes, normalised, at its place in its patch's row;
-//          tokens: out[b] = [prefix; patches[b]] + pos; pool: a token, or the mean of some
-// Traffic  every operand once; patchify reads bytes (1 per value) and writes activations (2)
-// Mapping  a thread per pack of 8 outputs (tokens), per output (patchify, pool), grid-stride; neighbours write neighbours
+// Math     tokens: out[b] = [prefix; patches[b]] + pos; pool: a token, or the mean of some
+// Shapes   patches [B,n,C], prefix [p,C], pos [p+n or n, C], out and x [B,N,C], pooled [B,C]
+// Traffic  every operand once
+// Work     an addition an element: bound by memory
+// Mapping  a thread per pack of 8 neighbours, grid-stride; pool forward goes down the tokens of its pack
 // Limits   any sizes; widths that are no multiple of 8 go element by element
 #include "cuda/kernels/tokens.h"
 
@@ -64,70 +65,60 @@ __global__ void __launch_bounds__(256) tokens_bwd_device(const TokensParams p) {
 }
 
 __global__ void __launch_bounds__(256) pool_fwd_device(const PoolParams p) {
-  const std::int64_t i = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x;
-  if (i >= p.batch * p.columns) return;
-  const std::int64_t b = i / p.columns, c = i % p.columns;
-  float sum = 0.0f;
-  for (std::int64_t t = p.first; t < p.first + p.count; ++t) sum += load_at(p.x, (b * p.tokens + t) * p.columns + c);
-  store_at(p.out, i, p.count == 1 ? sum : sum / float(p.count));
+  for_each_pack(p.batch * p.columns, p.wide, [&](std::int64_t i, int count, bool wide) {
+    if (wide) {  // the width is a multiple of 8: a pack lies in one image
+      const std::int64_t at = (i / p.columns * p.tokens + p.first) * p.columns + i % p.columns;
+      float sum[kPack] = {};
+      for (std::int64_t t = 0; t < p.count; ++t) {
+        float v[kPack];
+        load_pack(p.x, at + t * p.columns, v);
+        EVERGRAD_UNROLL
+        for (int k = 0; k < kPack; ++k) sum[k] += v[k];
+      }
+      EVERGRAD_UNROLL
+      for (int k = 0; k < kPack; ++k) sum[k] /= float(p.count);
+      store_pack(p.out, i, sum);
+    } else {
+      for (std::int64_t e = i; e < i + count; ++e) {
+        const std::int64_t at = (e / p.columns * p.tokens + p.first) * p.columns + e % p.columns;
+        float sum = 0.0f;
+        for (std::int64_t t = 0; t < p.count; ++t) sum += load_at(p.x, at + t * p.columns);
+        store_at(p.out, e, sum / float(p.count));
+      }
+    }
+  });
+}
+
+/// Place in the pooled gradient of what element i of x gets, or -1 where that is nothing.
+__device__ __forceinline__ std::int64_t source_of(const PoolParams& p, std::int64_t i) {
+  const std::int64_t token = i / p.columns, image = token / p.tokens, t = token - image * p.tokens - p.first;
+  return t >= 0 && t < p.count ? image * p.columns + i - token * p.columns : -1;
 }
 
 __global__ void __launch_bounds__(256) pool_bwd_device(const PoolParams p) {
-  const std::int64_t n = p.batch * p.tokens * p.columns, stride = std::int64_t(gridDim.x) * blockDim.x;
-  for (std::int64_t i = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < n; i += stride) {
-    const std::int64_t t = i / p.columns % p.tokens, b = i / (p.columns * p.tokens);
-    const bool pooled = t >= p.first && t < p.first + p.count;
-    const float d = pooled ? load_at(p.out, b * p.columns + i % p.columns) / float(p.count) : 0.0f;
-    store_at(p.x, i, p.accumulate ? load_at(p.x, i) + d : d);
-  }
-}
-
-struct Pixel {
-  std::int64_t image, channel, y, x;
-};
-/// Which output pixel element i of [B, n, C P P] holds.
-__device__ __forceinline__ Pixel pixel_of(const PatchifyParams& p, std::int64_t i, std::int64_t across, std::int64_t down) {
-  const std::int64_t P = p.patch, column = i % P, row = i / P % P, patch = i / (P * P * p.channels);
-  return {patch / (across * down), i / (P * P) % p.channels, patch / across % down * P + row, patch % across * P + column};
-}
-
-__global__ void __launch_bounds__(256) patchify_fwd_device(const PatchifyParams p) {
-  const std::int64_t stride = std::int64_t(gridDim.x) * blockDim.x, side = p.size / p.patch;
-  for (std::int64_t i = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < p.n; i += stride) {
-    const Pixel at = pixel_of(p, i, side, side);
-    std::int64_t y = at.y, x = at.x;
-    if (p.crop) {
-      const std::int32_t* const crop = p.crop + 3 * at.image;
-      y += crop[0];
-      x = crop[1] + (crop[2] != 0 ? p.size - 1 - at.x : at.x);
+  const float share = 1.0f / float(p.count);
+  for_each_pack(p.batch * p.tokens * p.columns, p.wide, [&](std::int64_t i, int count, bool wide) {
+    if (wide) {
+      const std::int64_t from = source_of(p, i);
+      float d[kPack] = {}, old[kPack] = {};
+      if (from >= 0) load_pack(p.out, from, d);
+      if (p.accumulate) load_pack(p.x, i, old);
+      EVERGRAD_UNROLL
+      for (int k = 0; k < kPack; ++k) d[k] = old[k] + d[k] * share;
+      store_pack(p.x, i, d);
+    } else {
+      for (std::int64_t e = i; e < i + count; ++e) {
+        const std::int64_t from = source_of(p, e);
+        const float d = from >= 0 ? load_at(p.out, from) * share : 0.0f;
+        store_at(p.x, e, p.accumulate ? load_at(p.x, e) + d : d);
+      }
     }
-    float value = 0.0f;
-    if (y >= 0 && y < p.high && x >= 0 && x < p.wide) {
-      const std::int64_t from = ((at.image * p.channels + at.channel) * p.high + y) * p.wide + x;
-      value = load_at(p.images, from);
-      if (p.images.type == DType::u8) value /= 255.0f;
-    }
-    if (p.mean.data) value -= load_at(p.mean, at.channel);
-    if (p.stddev.data) value /= load_at(p.stddev, at.channel);
-    store_at(p.out, i, value);
-  }
-}
-
-__global__ void __launch_bounds__(256) patchify_bwd_device(const PatchifyParams p) {
-  const std::int64_t stride = std::int64_t(gridDim.x) * blockDim.x;
-  for (std::int64_t i = std::int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < p.n; i += stride) {
-    const Pixel at = pixel_of(p, i, p.wide / p.patch, p.high / p.patch);
-    const std::int64_t to = ((at.image * p.channels + at.channel) * p.high + at.y) * p.wide + at.x;
-    float d = load_at(p.out, i);
-    if (p.stddev.data) d /= load_at(p.stddev, at.channel);
-    store_at(p.images, to, p.accumulate ? load_at(p.images, to) + d : d);
-  }
+  });
 }
 
 }  // namespace
 
 void (*tokens_kernel(bool backward))(TokensParams) { return backward ? &tokens_bwd_device : &tokens_fwd_device; }
 void (*pool_kernel(bool backward))(PoolParams) { return backward ? &pool_bwd_device : &pool_fwd_device; }
-void (*patchify_kernel(bool backward))(PatchifyParams) { return backward ? &patchify_bwd_device : &patchify_fwd_device; }
 
 }  // namespace eg::EVERGRAD_BACKEND
