@@ -10,7 +10,6 @@
 #include "engine/error.h"
 
 int main(int argc, char** argv) {
-  eg::register_cuda_devices();
   CLI::App app{
       "evergrad trains Vision Transformers on endless streams of tasks, measures how their ability to learn decays, "
       "and\n"
@@ -44,6 +43,7 @@ int main(int argc, char** argv) {
     return 2;
   }
   try {
+    eg::register_cuda_devices();
     return run ? run() : 0;
   } catch (const eg::Error& e) {
     std::cerr << "evergrad: " << e.what() << '\n';

@@ -13,6 +13,7 @@ namespace {
 class Runtime final : public DeviceRuntime {
  public:
   void* allocate(std::size_t bytes) override {
+    settings();  // the first use of the device: a wrong EVERGRAD_EMULATED is told here, not where nothing may throw
     streams().refuse_while_capturing("an allocation");
     return bytes ? heap().allocate(bytes) : nullptr;
   }

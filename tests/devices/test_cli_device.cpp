@@ -1,0 +1,103 @@
+// tests/devices/test_cli_device.cpp - `--device` as a user gives it: whole runs of the binary on devices that have their
+// own memory, streams and recorded steps.
+#include <algorithm>
+
+#include "tests/apps/command.h"
+#include "tests/devices/devices.h"
+
+using namespace eg;
+
+namespace {
+/// The devices of CUDA kernels, as --device names them.
+std::vector<std::string> kernel_devices() {
+  std::vector<std::string> names;
+  for (const Device d : test::devices_under_test())
+    if (d.type == DeviceType::emulated || d.type == DeviceType::cuda) names.push_back(to_string(d));
+  return names;
+}
+bool has_emulated() {
+  const auto names = kernel_devices();
+  return std::find(names.begin(), names.end(), "emulated") != names.end();
+}
+/// A run with EVERGRAD_EMULATED set.
+Ended under(const std::string& settings, const Args& args) {
+  return Command(Args{"/usr/bin/env", "EVERGRAD_EMULATED=" + settings, EVERGRAD_BINARY} + args).wait();
+}
+Args small_continual(const std::filesystem::path& out, const std::string& device) {
+  return tiny_continual(out) + Args{"--device", device, "--tasks", "2", "--methods", "adamw,arrow:window=3"};
+}
+}  // namespace
+
+TEST_CASE("a run on a device: replaying a recorded step changes no bit, and evaluation elsewhere agrees") {
+  for (const std::string& device : kernel_devices()) {
+    INFO(device);
+    const TemporaryFolder folder;
+    const Ended e = evergrad(small_continual(folder / "graph", device));
+    INFO(e.all());
+    REQUIRE(e.code == 0);
+    CHECK(contains(e.all(), "on " + device));
+    REQUIRE(evergrad(small_continual(folder / "plain", device) + Args{"--no-graph"}).code == 0);
+    CHECK(outcome(folder / "graph") == outcome(folder / "plain"));
+
+    const Args train = tiny_train(folder / "train") + Args{"--device", device};
+    REQUIRE(evergrad(train).code == 0);
+    const Args eval = {"eval", "--checkpoint", (folder / "train").string()};
+    const Ended there = evergrad(eval + Args{"--device", device}), here = evergrad(eval + Args{"--device", "cpu"});
+    INFO(there.all(), here.all());
+    REQUIRE(there.code == 0);
+    REQUIRE(here.code == 0);
+    CHECK(there.out.substr(there.out.find("test accuracy")) == here.out.substr(here.out.find("test accuracy")));
+  }
+}
+
+TEST_CASE("a run on a device in bf16, with everything that a step may hold, repeats bit for bit") {
+  for (const std::string& device : kernel_devices()) {
+    INFO(device);
+    const TemporaryFolder folder;
+    const Args more = {"--precision",   "bf16",         "--dim",       "32",          "--qk-norm",
+                       "--layer-scale", "0.1",          "--drop-path", "0.2",         "--mixup",
+                       "0.2",           "--accumulate", "2",           "--registers", "2"};
+    const Ended first = evergrad(small_continual(folder / "a", device) + more);
+    INFO(first.all());
+    REQUIRE(first.code == 0);
+    REQUIRE(evergrad(small_continual(folder / "b", device) + more).code == 0);
+    CHECK(outcome(folder / "a") == outcome(folder / "b"));
+  }
+}
+
+TEST_CASE("a killed run on a device resumes to the uninterrupted run's numbers") {
+  for (const std::string& device : kernel_devices()) {
+    INFO(device);
+    const TemporaryFolder folder;
+    REQUIRE(evergrad(small_continual(folder / "whole", device)).code == 0);
+    kill_at_random_moments(small_continual(folder / "killed", device) + Args{"--checkpoint-seconds", "0", "--resume"},
+                           folder / "killed", repetitions(1, 3, 20), 1000,
+                           [&] { CHECK(outcome(folder / "killed") == outcome(folder / "whole")); });
+  }
+}
+
+TEST_CASE("the emulated device gives the same bits under every schedule, stream order and number of workers") {
+  if (!has_emulated()) return;
+  const TemporaryFolder folder;
+  REQUIRE(evergrad(small_continual(folder / "plain", "emulated")).code == 0);
+  const std::vector<std::string> settings = {"workers=1,schedule=random:1,streams=lazy:1",
+                                             "workers=3,schedule=random:2,streams=lazy:2", "schedule=round-robin"};
+  for (std::size_t i = 0; i < settings.size(); ++i) {
+    const std::filesystem::path out = folder / std::to_string(i);
+    const Ended e = under(settings[i], small_continual(out, "emulated"));
+    INFO(settings[i], e.all());
+    REQUIRE(e.code == 0);
+    CHECK(outcome(out) == outcome(folder / "plain"));
+  }
+}
+
+TEST_CASE("devices that are refused say what there is") {
+  const TemporaryFolder folder;
+  if (has_emulated()) {
+    const Ended e = under("schedule=fair", small_continual(folder / "a", "emulated"));
+    check_refused(e, 2, {"EVERGRAD_EMULATED=schedule=fair", "random:SEED"});
+    check_refused(evergrad(small_continual(folder / "b", "emulated:1")), 2, {"emulated:1", "cuda:N"});
+  }
+  check_refused(evergrad(small_continual(folder / "c", "cuda:99")), 1, {"cuda:99", "available"});
+  CHECK_FALSE(std::filesystem::exists(folder / "a" / "summary.json"));
+}
