@@ -1,7 +1,8 @@
 // optim/arrow.cpp - see arrow.h. The passes over the parameters are kernels (engine/kernels_arrow.h); here stands which
 // parameters form a group, and when each pass runs:
 //
-//   on_gradient_final(b)   observe every target of block b: the raw gradient enters the spare slot of the ring
+//   on_gradient_final(b)   observe every target of block b: the raw gradient enters the spare slot of the ring. On a
+//                          stream of its own, beside the rest of the backward pass
 //   step                   per group: solve, base moments, update; then the base optimizer on everything else
 #include "optim/arrow.h"
 
@@ -9,6 +10,7 @@
 #include <cmath>
 #include <map>
 
+#include "engine/side_stream.h"
 #include "optim/arrow_options.h"
 #include "optim/arrow_targets.h"
 #include "optim/segments.h"
@@ -65,10 +67,11 @@ class Arrow final : public Optimizer {
   std::vector<Group> groups_;
   std::vector<Segment> rest_;
   Tensor m_, v_;  // over the whole arena, with base=adamw
+  SideStream observing_;
 };
 
 Arrow::Arrow(ArrowSettings settings, const Parameters& p, double lr)
-    : s_(std::move(settings)), arena_(*p.arena), lr_(lr), device_(p.arena->device) {
+    : s_(std::move(settings)), arena_(*p.arena), lr_(lr), device_(p.arena->device), observing_(p.arena->device) {
   const std::vector<ArrowRun> targets = arrow_runs(s_, p);
   if (s_.adamw_base) {
     m_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), device_);
@@ -133,9 +136,14 @@ void Arrow::observe(Group& g, std::size_t index, Stream stream) {
 }
 
 void Arrow::on_gradient_final(int block, StepContext& ctx) {
+  Stream side;
+  bool forked = false;
   for (Group& g : groups_)
-    for (std::size_t i = 0; i < g.targets.size(); ++i)
-      if (g.targets[i].block == block) observe(g, i, ctx.stream);
+    for (std::size_t i = 0; i < g.targets.size(); ++i) {
+      if (g.targets[i].block != block) continue;
+      if (!forked) side = observing_.fork(ctx.stream), forked = true;
+      observe(g, i, side);
+    }
 }
 
 void Arrow::update_group(Group& g, StepContext& ctx) {
@@ -205,6 +213,7 @@ void Arrow::update_rest(StepContext& ctx) {
 }
 
 void Arrow::step(StepContext& ctx) {
+  observing_.join(ctx.stream);
   for (Group& g : groups_) update_group(g, ctx);
   update_rest(ctx);
   EVERGRAD_CALL(device_, step_finish, StepFinish{.step = ctx.device_step, .slots = 1u << kBaseSlot | 1u << kArrowSlot},
