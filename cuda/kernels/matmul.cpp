@@ -19,7 +19,7 @@ constexpr std::int64_t kProcessors = 132;  // of an H100; only used to decide on
 MatmulParams params_of(const Matmul& m) {
   MatmulParams p;
   p.a = operand(m.a), p.b = operand(m.b), p.c = operand(m.c), p.bias = operand(m.bias), p.aux = operand(m.aux);
-  p.split_sums = p.column_sums = nullptr;
+  p.split_sums = p.column_sums = p.row_sums = nullptr;
   p.rows = m.c.rows(), p.cols = m.c.cols(), p.depth = m.transpose_a ? m.a.rows() : m.a.cols();
   p.transpose_a = m.transpose_a, p.transpose_b = m.transpose_b, p.accumulate = m.accumulate,
   p.tanh_form = m.gelu == GeluKind::tanh;
@@ -63,27 +63,35 @@ void matmul(const Matmul& m, Stream s) {
   const MatmulTile tile = !tensor_cores ? kPlainTile : large ? kLargeTile : kSmallTile;
   const MatmulKernel kernel =
       tensor_cores ? matmul_tensor_core_kernel(large, m.transpose_a, m.transpose_b) : matmul_plain_kernel();
-  const std::int64_t blocks = tiles(tile), row_tiles = (p.rows + tile.rows - 1) / tile.rows;
+  const std::int64_t blocks = tiles(tile);
   std::int64_t splits = 1;
   if (p.end == MatmulEnd::none && blocks > 0)
     splits = max_of<std::int64_t>(
         1, min_of<std::int64_t>(min_of<std::int64_t>(2 * kProcessors / blocks, p.depth / 512), 64));
-  const bool sums = m.epilogue == Epilogue::dgelu && bool(m.bias_grad);
-  const std::size_t floats = splits > 1 ? std::size_t(splits * p.rows * p.cols)
-                             : sums     ? std::size_t(row_tiles * p.cols)
-                                        : 0;
-  float* const memory = floats ? static_cast<float*>(scratch(s, floats * sizeof(float)).data) : nullptr;
+  const std::int64_t row_tiles = ceil_div<std::int64_t>(p.rows, tile.rows),
+                     column_tiles = ceil_div<std::int64_t>(p.cols, tile.cols);
+  const bool of_result = m.epilogue == Epilogue::dgelu && m.bias_grad;
+  const bool of_a = m.epilogue == Epilogue::bias_grad_a && m.bias_grad;
+  const std::int64_t parts = !tensor_cores && of_a ? 0 : of_a ? splits * column_tiles : of_result ? row_tiles : 0;
+  const std::int64_t in_parts = splits > 1 ? splits * p.rows * p.cols : 0, in_sums = parts * (of_a ? p.rows : p.cols);
+  float* const memory = in_parts + in_sums > 0
+                            ? static_cast<float*>(scratch(s, std::size_t(in_parts + in_sums) * sizeof(float)).data)
+                            : nullptr;
+  float* const sums = memory + in_parts;
   if (splits > 1) p.split_sums = memory;
-  if (sums) p.column_sums = memory;
+  if (parts > 0) (of_a ? p.row_sums : p.column_sums) = sums;
   launch("matmul", kernel, dim3(unsigned(blocks), 1, unsigned(splits)), dim3(unsigned(tile.threads)), tile.shared_bytes,
          s, p);
   if (splits > 1) finish_columns(memory, splits, p.rows * p.cols, p.c, p.accumulate, s);
-  if (sums) finish_columns(memory, row_tiles, p.cols, operand(m.bias_grad), m.accumulate_bias_grad, s);
-  if (m.epilogue == Epilogue::bias_grad_a && m.bias_grad) {
+  if (of_a && blocks > 0 && tensor_cores) {
+    finish_columns(sums, parts, p.rows, operand(m.bias_grad), m.accumulate_bias_grad, s);
+  } else if (of_a) {
     ColumnSumParams c;
     c.x = p.a, c.out = operand(m.bias_grad), c.partials = nullptr;
     c.rows = m.a.rows(), c.columns = c.row_stride = m.a.cols(), c.offset = 0, c.accumulate = m.accumulate_bias_grad;
     sum_columns("matmul bias gradient", c, s);
+  } else if (of_result) {
+    finish_columns(sums, row_tiles, p.cols, operand(m.bias_grad), m.accumulate_bias_grad, s);
   }
 }
 

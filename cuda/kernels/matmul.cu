@@ -1,6 +1,7 @@
 // cuda/kernels/matmul.cu - bf16 matrix products on tensor cores, with what follows them in the same pass.
 //
 // Math     s = op(a) op(b), fp32 sums; c (+)= s, s + bias, gelu(s + bias) with aux = s + bias, or s gelu'(aux)
+//          and, for the gradient of a bias, the sums of op(a) along the depth
 // Traffic  a tile of R x C outputs reads (R + C) K values: at 128 x 128 one byte per 64 FLOP
 // Work     2 M N K FLOP
 // Mapping  a block owns a tile of c and walks over K in steps of 32; three stages of asynchronous copies keep two
@@ -88,13 +89,23 @@ struct Product {
       ldmatrix_x4_trans(r, s.b + piece_at<kWidthB>(k + lane % 16, (col + lane / 16 * 8) / 8));
   }
 
+  /// `summed`: which of the warp's 16-row strips of a is also summed along the depth; none for a negative number.
   static __device__ __forceinline__ void multiply(const Stage<kRows, kCols>& s, int row, int col, int lane,
-                                                  float (&d)[kHigh][kWide][4]) {
+                                                  float (&d)[kHigh][kWide][4], int summed, float (&sums)[2]) {
     EVERGRAD_UNROLL
     for (int k = 0; k < kDepth; k += 16) {
       std::uint32_t a[kHigh][4];
       EVERGRAD_UNROLL
-      for (int i = 0; i < kHigh; ++i) load_a(s, row + 16 * i, k, lane, a[i]);
+      for (int i = 0; i < kHigh; ++i) {
+        load_a(s, row + 16 * i, k, lane, a[i]);
+        if (i != summed) continue;
+        EVERGRAD_UNROLL
+        for (int e = 0; e < 4; ++e) {
+          float x, y;
+          unpack_bf16(a[i][e], x, y);
+          sums[e % 2] += x + y;
+        }
+      }
       EVERGRAD_UNROLL
       for (int j = 0; j < kWide; j += 2) {
         std::uint32_t pair[4];
@@ -106,6 +117,19 @@ struct Product {
           mma_16816(d[i][j + 1], a[i], right);
         }
       }
+    }
+  }
+
+  /// The four lanes of a row add up what they saw of it.
+  static __device__ __forceinline__ void store_row_sums(const MatmulParams& p, std::int64_t row, std::int64_t part,
+                                                        int lane, float (&sums)[2]) {
+    EVERGRAD_UNROLL
+    for (int half = 0; half < 2; ++half) {
+      float v = sums[half];
+      v += __shfl_xor_sync(kFullMask, v, 1);
+      v += __shfl_xor_sync(kFullMask, v, 2);
+      const std::int64_t r = row + lane / 4 + 8 * half;
+      if (lane % 4 == 0 && r < p.rows) p.row_sums[part * p.rows + r] = v;
     }
   }
 
@@ -160,8 +184,13 @@ __global__ void __launch_bounds__(kRows / kWarpRows * kCols / kWarpCols * kWarp)
   const std::int64_t row = std::int64_t(blockIdx.x) / tiles_across * kRows,
                      col = std::int64_t(blockIdx.x) % tiles_across * kCols;
   const DepthRange depth = depth_of(p, kDepth);
+  // Row sums of a: all tiles of a row see the same a, so each adds up every tiles_across-th step, and each of its warps
+  // side by side one strip.
+  static_assert(P::kHigh == P::kWarpsAcross, "a warp for each strip of 16 rows");
+  const int strip = warp % P::kWarpsAcross;
+  const std::int64_t mine = std::int64_t(blockIdx.x) % tiles_across;
 
-  float d[P::kHigh][P::kWide][4] = {};
+  float d[P::kHigh][P::kWide][4] = {}, sums[2] = {};
   EVERGRAD_UNROLL
   for (int i = 0; i < kStages - 1; ++i) {
     if (depth.begin + i < depth.end) P::fetch(p, s.stage[i], row, col, (depth.begin + i) * kDepth);
@@ -173,9 +202,11 @@ __global__ void __launch_bounds__(kRows / kWarpRows * kCols / kWarpCols * kWarp)
     const std::int64_t ahead = k + kStages - 1;
     if (ahead < depth.end) P::fetch(p, s.stage[(ahead - depth.begin) % kStages], row, col, ahead * kDepth);
     cp_async_commit();
-    P::multiply(s.stage[(k - depth.begin) % kStages], warp_row, warp_col, lane, d);
+    const int summed = p.row_sums && k % tiles_across == mine ? strip : -1;
+    P::multiply(s.stage[(k - depth.begin) % kStages], warp_row, warp_col, lane, d, summed, sums);
   }
   cp_async_wait<0>();
+  if (p.row_sums) P::store_row_sums(p, row + warp_row + 16 * strip, blockIdx.z * tiles_across + mine, lane, sums);
   P::finish(p, row, col, warp_row, warp_col, lane, d);
 }
 

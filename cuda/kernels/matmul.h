@@ -15,6 +15,7 @@ struct MatmulParams {
   Operand a, b, c, bias, aux;
   float* split_sums;   // [splits, M, N]: the product alone, when K is split; else null
   float* column_sums;  // [row tiles, N]: sums of the finished values over each tile's rows (dgelu); else null
+  float* row_sums;  // [splits x column tiles, M]: parts of the sums of op(a) along the depth (bias_grad_a); else null
   std::int64_t rows, cols, depth;  // M, N, K
   MatmulEnd end;
   bool transpose_a, transpose_b, accumulate, tanh_form;
