@@ -23,6 +23,7 @@ MatmulParams params_of(const Matmul& m) {
   p.rows = m.c.rows(), p.cols = m.c.cols(), p.depth = m.transpose_a ? m.a.rows() : m.a.cols();
   p.transpose_a = m.transpose_a, p.transpose_b = m.transpose_b, p.accumulate = m.accumulate,
   p.tanh_form = m.gelu == GeluKind::tanh;
+  p.wide = p.cols % kPack == 0 && wide_access({&m.c, &m.aux, &m.bias});
   switch (m.epilogue) {
     case Epilogue::none:
     case Epilogue::bias_grad_a: p.end = MatmulEnd::none; break;

@@ -133,51 +133,68 @@ struct Product {
     }
   }
 
-  struct ColumnSums {
-    float v[kWarpsDown][kCols];
+  /// Sums on their way out: half the tile's rows at a time, so that a thread then has eight neighbours of one row and
+  /// memory is read and written in whole pieces. The padding puts four rows of fragments into different banks.
+  struct Staged {
+    float v[kRows / 2][kCols + 8];
+  };
+  union Shared {
+    Stages<kRows, kCols> stages;
+    Staged staged;
   };
 
-  static __device__ __forceinline__ void finish(const MatmulParams& p, std::int64_t row, std::int64_t col, int warp_row,
-                                                int warp_col, int lane, float (&d)[kHigh][kWide][4]) {
-    float sums[kWide][2] = {};
+  static __device__ __forceinline__ void finish(const MatmulParams& p, Staged& s, std::int64_t row, std::int64_t col,
+                                                int warp_row, int warp_col, int lane, float (&d)[kHigh][kWide][4]) {
+    constexpr int kPacks = kCols / kPack, kRowsAtOnce = kThreads / kPacks, kHalf = kWarpRows / 2;
+    const int c = int(threadIdx.x) % kPacks * kPack, first = int(threadIdx.x) / kPacks;
+    const int count = int(min_of<std::int64_t>(kPack, p.cols - col - c));
+    float sums[kPack] = {};
     EVERGRAD_UNROLL
-    for (int i = 0; i < kHigh; ++i) {
+    for (int half = 0; half < 2; ++half) {
+      __syncthreads();  // nobody reads what lies there any more
       EVERGRAD_UNROLL
-      for (int j = 0; j < kWide; ++j) {
+      for (int i = 0; i < kHigh / 2; ++i) {
         EVERGRAD_UNROLL
-        for (int e = 0; e < 4; ++e) {
-          const std::int64_t r = row + warp_row + 16 * i + lane / 4 + e / 2 * 8,
-                             c = col + warp_col + 8 * j + lane % 4 * 2 + e % 2;
-          if (r < p.rows && c < p.cols) sums[j][e % 2] += finish_element(p, d[i][j][e], r, c, blockIdx.z);
+        for (int j = 0; j < kWide; ++j) {
+          EVERGRAD_UNROLL
+          for (int e = 0; e < 4; e += 2) {
+            Vec<float, 2> pair;
+            pair.v[0] = d[half * (kHigh / 2) + i][j][e], pair.v[1] = d[half * (kHigh / 2) + i][j][e + 1];
+            store_vec(&s.v[warp_row / 2 + 16 * i + lane / 4 + e * 4][warp_col + 8 * j + lane % 4 * 2], pair);
+          }
         }
+      }
+      __syncthreads();
+      for (int r = first; r < kRows / 2 && count > 0; r += kRowsAtOnce) {
+        const std::int64_t to = row + r / kHalf * kWarpRows + half * kHalf + r % kHalf;
+        if (to >= p.rows) continue;
+        float v[kPack];
+        load_pack({&s.v[r][c], DType::f32}, 0, v);
+        finish_pack(p, v, to, col + c, count, blockIdx.z);
+        EVERGRAD_UNROLL
+        for (int k = 0; k < kPack; ++k) sums[k] += v[k];
       }
     }
     if (!p.column_sums) return;
-    ColumnSums& shared = static_shared<ColumnSums>();
-    EVERGRAD_UNROLL
-    for (int j = 0; j < kWide; ++j) {
-      EVERGRAD_UNROLL
-      for (int e = 0; e < 2; ++e) {
-        float v = sums[j][e];
-        for (int offset = 4; offset < kWarp; offset *= 2) v += __shfl_xor_sync(kFullMask, v, offset);
-        if (lane < 4) shared.v[warp_row / kWarpRows][warp_col + 8 * j + lane * 2 + e] = v;
-      }
-    }
     __syncthreads();
-    for (int c = int(threadIdx.x); c < kCols; c += kThreads) {
-      if (col + c >= p.cols) continue;
+    EVERGRAD_UNROLL
+    for (int k = 0; k < kPack; ++k) s.v[first][c + k] = sums[k];
+    __syncthreads();
+    for (int column = int(threadIdx.x); column < kCols; column += kThreads) {
+      if (col + column >= p.cols) continue;
       float sum = 0.0f;
-      EVERGRAD_UNROLL
-      for (int w = 0; w < kWarpsDown; ++w) sum += shared.v[w][c];
-      p.column_sums[row / kRows * p.cols + col + c] = sum;
+      for (int r = 0; r < kRowsAtOnce; ++r) sum += s.v[r][column];
+      p.column_sums[row / kRows * p.cols + col + column] = sum;
     }
   }
 };
 
 template <int kRows, int kCols, int kWarpRows, int kWarpCols, bool kTransA, bool kTransB>
-__global__ void __launch_bounds__(kRows / kWarpRows * kCols / kWarpCols * kWarp) matmul_device(const MatmulParams p) {
+__global__ void __launch_bounds__(kRows / kWarpRows * kCols / kWarpCols * kWarp, kRows == 128 ? 2 : 4)
+    matmul_device(const MatmulParams p) {
   using P = Product<kRows, kCols, kWarpRows, kWarpCols, kTransA, kTransB>;
-  Stages<kRows, kCols>& s = dynamic_shared<Stages<kRows, kCols>>();
+  typename P::Shared& shared = dynamic_shared<typename P::Shared>();
+  Stages<kRows, kCols>& s = shared.stages;
   const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
   const int warp_row = warp / P::kWarpsAcross * kWarpRows, warp_col = warp % P::kWarpsAcross * kWarpCols;
   const std::int64_t tiles_across = (p.cols + kCols - 1) / kCols;
@@ -207,7 +224,7 @@ __global__ void __launch_bounds__(kRows / kWarpRows * kCols / kWarpCols * kWarp)
   }
   cp_async_wait<0>();
   if (p.row_sums) P::store_row_sums(p, row + warp_row + 16 * strip, blockIdx.z * tiles_across + mine, lane, sums);
-  P::finish(p, row, col, warp_row, warp_col, lane, d);
+  P::finish(p, shared.staged, row, col, warp_row, warp_col, lane, d);
 }
 
 template <bool kTransA, bool kTransB>

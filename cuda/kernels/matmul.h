@@ -19,6 +19,7 @@ struct MatmulParams {
   std::int64_t rows, cols, depth;  // M, N, K
   MatmulEnd end;
   bool transpose_a, transpose_b, accumulate, tanh_form;
+  bool wide;  // rows of c, aux and bias consist of whole packs, aligned
 };
 using MatmulKernel = void (*)(MatmulParams);
 

@@ -31,6 +31,35 @@ __device__ __forceinline__ float finish_element(const MatmulParams& p, float s, 
   return value;
 }
 
+/// The same for eight neighbours of row i from column j on, or the `count` that exist; leaves the finished values in s.
+__device__ __forceinline__ void finish_pack(const MatmulParams& p, float (&s)[kPack], std::int64_t i, std::int64_t j,
+                                            int count, std::int64_t split) {
+  const std::int64_t at = i * p.cols + j;
+  if (p.split_sums) return store_some({p.split_sums + split * p.rows * p.cols, DType::f32}, at, count, p.wide, s);
+  if (p.end == MatmulEnd::dgelu) {
+    float z[kPack];
+    load_some(p.aux, at, count, p.wide, z);
+    EVERGRAD_UNROLL
+    for (int k = 0; k < kPack; ++k) s[k] *= p.tanh_form ? gelu_grad<true>(z[k]) : gelu_grad<false>(z[k]);
+  } else if (p.end != MatmulEnd::none) {
+    float bias[kPack];
+    load_some(p.bias, j, count, p.wide, bias);
+    EVERGRAD_UNROLL
+    for (int k = 0; k < kPack; ++k) s[k] += bias[k];
+    if (p.end == MatmulEnd::bias_gelu) {
+      store_some(p.aux, at, count, p.wide, s);
+      EVERGRAD_UNROLL
+      for (int k = 0; k < kPack; ++k) s[k] = p.tanh_form ? gelu<true>(s[k]) : gelu<false>(s[k]);
+    }
+  }
+  if (!p.accumulate) return store_some(p.c, at, count, p.wide, s);
+  float old[kPack];
+  load_some(p.c, at, count, p.wide, old);
+  EVERGRAD_UNROLL
+  for (int k = 0; k < kPack; ++k) old[k] += s[k];
+  store_some(p.c, at, count, p.wide, old);
+}
+
 /// Steps of the depth that a split works on.
 struct DepthRange {
   std::int64_t begin, end;
