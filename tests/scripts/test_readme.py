@@ -19,7 +19,7 @@ SMALL_STREAM = "--tasks 2 --epochs 1 --train-limit 24 --test-limit 12 --batch 12
 SMALL_TRAIN = "--epochs 1 --train-limit 48 --test-limit 24 --batch 12 --dim 16 --depth 1 --heads 1 --threads 2"
 SMALL_BENCH = "--dim 16 --depth 1 --heads 1 --batch 4 --steps 2 --seconds 0.01"
 # What a shell would need from outside this machine or more than this test may take: shown, checked for syntax, not run.
-ONLY_CHECKED = ["tests/run", "git clone", "cd ", "python3 -m venv", "pip install", ".ci/run", "apt-get"]
+ONLY_CHECKED = ["tests/run", "gdb ", "ctest ", "cmake --preset", "cmake --build", "git clone", "cd ", "python3 -m venv", "pip install", ".ci/run", "apt-get"]
 
 
 def commands(text):
@@ -67,7 +67,8 @@ class Runner:
         command = re.sub(r"^build/", f"{self.build}/", command)
         if any(command.startswith(c) for c in ONLY_CHECKED):
             return None
-        words = shlex.split(command)
+        command = re.sub(r"^(\w+=\S+ )build/", rf"\1{self.build}/", command)
+        words = [w for w in shlex.split(command) if not re.match(r"EVERGRAD_\w+=", w)]
         tool = os.path.basename(words[0])
         if tool == "demo":
             return f"EVERGRAD_DEMO_OUT={self.scratch}/demo {command} {SMALL_STREAM}"
