@@ -53,6 +53,11 @@ struct DeviceUnderTest {
 };
 /// Every test program of this folder defines its own.
 const DeviceUnderTest& device_under_test();
+/// What the trainer gives updates: bf16 gradients on devices that are bound by memory, where `narrow` asks for them; the
+/// cpu has fp32 alone.
+inline DType gradient_type(bool narrow) {
+  return narrow && !device_under_test().device.is_host() ? DType::bf16 : DType::f32;
+}
 
 enum class Use { input, fresh, added };  // added: an output that holds drawn values before the call
 

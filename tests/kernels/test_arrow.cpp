@@ -134,7 +134,7 @@ void add_targets(Arguments& a, const Update& c) {
     const std::int64_t n = which ? c.size / 2 + 1 : c.size;
     const auto name = [&](const char* base) { return cat(base, which); };
     ArrowTarget t;
-    t.weight = a.out(name("weight"), DType::f32, {n}, true), t.grad = a.stat(name("grad"), {n});
+    t.weight = a.out(name("weight"), DType::f32, {n}, true), t.grad = a.typed(name("grad"), gradient_type(c.work), {n});
     t.ring = a.typed(name("ring"), c.ring, {kSlots, n});
     if (c.work) t.work = a.out(name("work"), DType::bf16, {n}, true);
     if (c.moments) t.m = a.typed(name("m"), DType::f32, {n}, normal(0.5), Use::added);

@@ -105,7 +105,7 @@ TEST_CASE("sgd_update: agrees with the reference for every set of options, and l
           [&](Arguments& a) {
             a.segments = segments, a.step = step;
             SgdUpdate s;
-            s.weight = a.out("weight", DType::f32, {size}, true), s.grad = a.stat("grad", {size});
+            s.weight = a.out("weight", DType::f32, {size}, true), s.grad = a.typed("grad", gradient_type(work), {size});
             if (momentum) s.momentum = a.out("momentum", DType::f32, {size}, true);
             if (work) s.work = a.out("work", DType::bf16, {size}, true);
             s.segments = a.segments, s.step = a.step_record();
@@ -160,7 +160,7 @@ AdamUpdate arguments(Arguments& a, const AdamCase& c) {
   fill_step(a.step);
   AdamUpdate s;
   const Shape shape{c.size()};
-  s.weight = a.out("weight", DType::f32, shape, true), s.grad = a.stat("grad", shape);
+  s.weight = a.out("weight", DType::f32, shape, true), s.grad = a.typed("grad", gradient_type(c.work), shape);
   s.m = a.typed("m", DType::f32, shape, normal(0.5), Use::added);
   s.v = a.typed("v", DType::f32, shape, between(0.0, 2.0), Use::added);
   if (c.work) s.work = a.out("work", DType::bf16, shape, true);
