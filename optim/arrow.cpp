@@ -315,12 +315,18 @@ std::string Arrow::describe() const {
   const std::string start = o.warmup == ArrowWarmup::base        ? cat("first ", o.warmup_steps, " steps the base's")
                             : o.warmup == ArrowWarmup::beta_ramp ? cat("beta rising for ", o.warmup_steps, " steps")
                                                                  : "no warm-up";
+  // Observing reads the gradient and the other columns and writes one; the update reads all columns.
+  const std::int64_t column = std::int64_t(size_of(s_.bf16_ring ? DType::bf16 : arena_.grad.dtype()));
+  const std::int64_t ring = parameters * (o.window + 1) * column;
+  const std::int64_t moved = parameters * std::int64_t(size_of(arena_.grad.dtype())) + 2 * ring;
+  const auto mib = [](std::int64_t bytes) { return cat(std::round(double(bytes) / (1 << 20) * 10.0) / 10.0, " MiB"); };
   return cat(s_.norm_control ? "Base steps with the norm of ARROW's, " : "ARROW ", "on ", s_.tensors,
              s_.mlp ? " and the MLP" : "", " of blocks ", blocks, " (", tensors, " tensors, ", parameters,
-             " parameters, ", groups_.size(), " window", groups_.size() == 1 ? "" : "s", "), W=", o.window, ", ",
-             kDamping[int(o.damping)], " damping ", strength, ", ", kGraft[int(s_.graft)], ", ", start, ", window ",
-             kBoundary[int(s_.boundary)], " at a new task, lr ", s_.lr < 0.0 ? lr_ : s_.lr, "; ",
-             s_.adamw_base ? "AdamW" : "SGD", " lr ", lr_, " elsewhere, weight decay ", s_.weight_decay);
+             " parameters, ", groups_.size(), " window", groups_.size() == 1 ? "" : "s", " of together ", mib(ring),
+             "; ", mib(moved), " of memory traffic a step), W=", o.window, ", ", kDamping[int(o.damping)], " damping ",
+             strength, ", ", kGraft[int(s_.graft)], ", ", start, ", window ", kBoundary[int(s_.boundary)],
+             " at a new task, lr ", s_.lr < 0.0 ? lr_ : s_.lr, "; ", s_.adamw_base ? "AdamW" : "SGD", " lr ", lr_,
+             " elsewhere, weight decay ", s_.weight_decay);
 }
 
 }  // namespace
