@@ -8,6 +8,7 @@
 #include <span>
 
 #include "engine/kernels_arrow.h"
+#include "engine/kernels_plasticity.h"
 #include "engine/records.h"
 #include "engine/tensor.h"
 
@@ -59,6 +60,8 @@ struct EmaUpdate {
 #define EVERGRAD_FOR_EACH_OPTIM_KERNEL(X) \
   X(global_norm, GlobalNorm)              \
   X(step_finish, StepFinish)              \
-  X(sgd_update, SgdUpdate) X(adam_update, AdamUpdate) X(ema_update, EmaUpdate) EVERGRAD_FOR_EACH_ARROW_KERNEL(X)
+  X(sgd_update, SgdUpdate)                \
+  X(adam_update, AdamUpdate)              \
+  X(ema_update, EmaUpdate) EVERGRAD_FOR_EACH_ARROW_KERNEL(X) EVERGRAD_FOR_EACH_PLASTICITY_KERNEL(X)
 
 }  // namespace eg

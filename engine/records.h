@@ -34,6 +34,13 @@ struct Segment {
   float weight_decay = 0.0f;
 };
 
+/// A range of the flat arena and what a plasticity method does to its weights; each kernel says which fields it reads.
+struct WeightSegment {
+  std::int64_t begin = 0, end = 0;
+  float keep = 1.0f, pull = 0.0f, shift = 0.0f, noise = 0.0f;
+  float bound = 3.4028234e38f;
+};
+
 inline constexpr int kArrowMaxWindow = 64;
 
 enum class ArrowDamping : std::uint8_t { absolute, relative, dimensionless };

@@ -62,7 +62,7 @@ struct Key {
     return std::uint32_t((std::uint64_t(bits(index)) * n) >> 32);
   }
   /// Standard normal by Box-Muller, using draws 2 index and 2 index + 1.
-  double normal(std::uint64_t index) const {
+  EVERGRAD_HD double normal(std::uint64_t index) const {
     const double u = uniform(2 * index), v = uniform(2 * index + 1);
     return std::sqrt(-2.0 * std::log(u)) * std::cos(6.283185307179586 * v);
   }

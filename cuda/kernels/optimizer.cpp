@@ -3,30 +3,11 @@
 
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/operands.h"
+#include "cuda/kernels/segments.h"
 #include "cuda/launch.h"
 #include "cuda/scratch.h"
 
 namespace eg::EVERGRAD_BACKEND {
-namespace {
-
-/// Calls f(table, chunks) for groups of segments, empty ones left out.
-template <class F>
-void for_each_table(std::span<const Segment> segments, std::int64_t chunk, const F& f) {
-  SegmentTable t;
-  const auto clear = [&] { t.count = 0, t.first_chunk[0] = 0; };
-  clear();
-  for (const Segment& s : segments) {
-    if (s.begin >= s.end) continue;
-    t.segment[t.count] = s;
-    t.first_chunk[t.count + 1] = t.first_chunk[t.count] + std::int32_t((s.end - s.begin + chunk - 1) / chunk);
-    if (++t.count < kSegmentsPerLaunch) continue;
-    f(t, t.first_chunk[t.count]);
-    clear();
-  }
-  if (t.count > 0) f(t, t.first_chunk[t.count]);
-}
-
-}  // namespace
 
 void global_norm(const GlobalNorm& a, Stream s) {
   std::int64_t chunks = 0;

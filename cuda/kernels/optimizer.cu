@@ -14,28 +14,6 @@
 namespace eg::EVERGRAD_BACKEND {
 namespace {
 
-struct Chunk {
-  int segment;
-  std::int64_t begin, end;
-};
-
-__device__ __forceinline__ Chunk chunk_of(const SegmentTable& t, std::int64_t elements) {
-  int s = 0;
-  while (s + 1 < t.count && std::int32_t(blockIdx.x) >= t.first_chunk[s + 1]) ++s;
-  const std::int64_t begin = t.segment[s].begin + (std::int64_t(blockIdx.x) - t.first_chunk[s]) * elements;
-  return {s, begin, min_of(begin + elements, t.segment[s].end)};
-}
-
-/// Calls f(i, first, count, wide) for this thread's packs of the chunk: elements first .. first + count of pack i.
-template <class F>
-__device__ __forceinline__ void for_each_pack_of(const Chunk& c, bool wide, const F& f) {
-  for (std::int64_t i = c.begin / kPack * kPack + std::int64_t(threadIdx.x) * kPack; i < c.end;
-       i += std::int64_t(blockDim.x) * kPack) {
-    const std::int64_t first = max_of(i, c.begin), last = min_of(i + kPack, c.end);
-    if (first < last) f(first, int(last - first), wide && last - first == kPack);
-  }
-}
-
 __global__ void __launch_bounds__(kUpdateThreads) norm_device(const NormParams p) {
   const Chunk c = chunk_of(p.table, kNormChunk);
   double sum = 0.0;

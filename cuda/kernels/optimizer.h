@@ -1,22 +1,9 @@
 // cuda/kernels/optimizer.h - parameters of optimizer.cu.
 #pragma once
-#include "cuda/kernels/operand.cuh"
-#include "engine/records.h"
+#include "cuda/kernels/segments.cuh"
 
 namespace eg::EVERGRAD_BACKEND {
 
-inline constexpr int kSegmentsPerLaunch = 64;
-inline constexpr int kUpdateThreads = 256;
-inline constexpr std::int64_t kUpdateChunk = 2 * kUpdateThreads * kPack;  // elements of one block
-inline constexpr std::int64_t kNormChunk = 8 * kUpdateThreads * kPack;
-
-/// Some segments of the arena, cut into chunks: block b works on chunk b. A chunk begins at its segment's begin plus a
-/// multiple of the chunk size, and packs lie at multiples of 8 of the arena.
-struct SegmentTable {
-  Segment segment[kSegmentsPerLaunch];
-  std::int32_t first_chunk[kSegmentsPerLaunch + 1];  // chunks before segment i
-  std::int32_t count;
-};
 struct NormParams {
   Operand grad;
   double* partials;  // one per chunk, over all launches of a call

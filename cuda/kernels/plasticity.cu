@@ -1,0 +1,107 @@
+// cuda/kernels/plasticity.cu - passes of plasticity methods over the weights (methods.md B.5, B.6, B.7, B.10).
+//
+// Math     as in engine/reference/plasticity.cpp
+// Shapes   segments of the flat arena
+// Traffic  penalty: gradient in and out, weight, anchor; perturb: weight in and out, anchor, the bf16 copy out; project:
+//          weight twice in, once out
+// Work     a few FLOP a weight; with noise about 200 (ten rounds of Philox, a logarithm and a cosine)
+// Mapping  one block per chunk of a segment, packs of 8 per thread; 64 segments in one launch
+// Order    a segment's norm is the sum of its chunks' sums, in double, in chunk order: the same on every card
+// Limits   segments may begin and end anywhere; packs that are not whole go element by element
+#include "cuda/kernels/plasticity.h"
+
+#include "engine/rng.h"
+
+namespace eg::EVERGRAD_BACKEND {
+namespace {
+
+__global__ void __launch_bounds__(kUpdateThreads) penalty_device(const PenaltyParams p) {
+  const Chunk c = chunk_of(p.table, kUpdateChunk);
+  const float pull = p.table.segment[c.segment].pull;
+  for_each_pack_of(c, p.wide, [&](std::int64_t i, int count, bool wide) {
+    float g[kPack], w[kPack], anchor[kPack] = {};
+    load_some(p.grad, i, count, wide, g), load_some(p.weight, i, count, wide, w);
+    if (p.anchor.data) load_some(p.anchor, i, count, wide, anchor);
+    EVERGRAD_UNROLL
+    for (int k = 0; k < kPack; ++k) g[k] += pull * (w[k] - anchor[k]);
+    store_some(p.grad, i, count, wide, g);
+  });
+}
+
+/// Key::normal in fp32.
+__device__ __forceinline__ float normal_of(const Key& key, std::int64_t index) {
+  const std::uint64_t i = 2 * std::uint64_t(index);
+  const float u = (float(key.bits(i) >> 8) + 0.5f) * 0x1p-24f, v = (float(key.bits(i + 1) >> 8) + 0.5f) * 0x1p-24f;
+  return sqrtf(-2.0f * logf(u)) * cosf(6.28318531f * v);
+}
+
+__global__ void __launch_bounds__(kUpdateThreads) perturb_device(const PerturbParams p) {
+  if (!p.step->finite) return;
+  const Chunk c = chunk_of(p.table, kUpdateChunk);
+  const WeightSegment& s = p.table.segment[c.segment];
+  const Key key{p.step->seed, p.stream, std::uint32_t(p.step->step)};
+  const double rate = p.noise_slot < 0 ? 1.0 : p.step->slot[p.noise_slot].lr;
+  const float noise = float(double(s.noise) * rate);
+  for_each_pack_of(c, p.wide, [&](std::int64_t i, int count, bool wide) {
+    float w[kPack], anchor[kPack] = {};
+    load_some(p.weight, i, count, wide, w);
+    if (p.anchor.data) load_some(p.anchor, i, count, wide, anchor);
+    EVERGRAD_UNROLL
+    for (int k = 0; k < kPack; ++k) w[k] = s.keep * w[k] + s.shift + s.pull * anchor[k];
+    if (s.noise != 0.0f) {
+      EVERGRAD_UNROLL
+      for (int k = 0; k < kPack; ++k)
+        if (k < count) w[k] += noise * normal_of(key, i + k);
+    }
+    EVERGRAD_UNROLL
+    for (int k = 0; k < kPack; ++k) w[k] = fminf(fmaxf(w[k], -s.bound), s.bound);
+    store_some(p.weight, i, count, wide, w);
+    if (p.work.data) store_some(p.work, i, count, wide, w);
+  });
+}
+
+__global__ void __launch_bounds__(kUpdateThreads) project_sums_device(const ProjectParams p) {
+  const Chunk c = chunk_of(p.table, kNormChunk);
+  double sum = 0.0;
+  for_each_pack_of(c, p.wide, [&](std::int64_t i, int count, bool wide) {
+    float w[kPack];
+    load_some(p.weight, i, count, wide, w);
+    EVERGRAD_UNROLL
+    for (int k = 0; k < kPack; ++k) sum += double(w[k]) * double(w[k]);
+  });
+  sum = block_sum<kUpdateThreads>(sum);
+  if (threadIdx.x == 0) p.partials[blockIdx.x] = sum;
+}
+
+__global__ void __launch_bounds__(kSegmentsPerLaunch) project_factors_device(const ProjectParams p) {
+  const int s = int(threadIdx.x);
+  if (s >= p.table.count) return;
+  double sum = 0.0;
+  for (std::int32_t i = p.table.first_chunk[s]; i < p.table.first_chunk[s + 1]; ++i) sum += p.partials[i];
+  p.factors[s] = sum == 0.0 ? 0.0f : float(double(p.table.segment[s].bound) / sqrt(sum));
+}
+
+__global__ void __launch_bounds__(kUpdateThreads) project_scale_device(const ProjectParams p) {
+  if (!p.step->finite) return;
+  const Chunk c = chunk_of(p.table, kNormChunk);
+  const float factor = p.factors[c.segment];
+  if (factor == 0.0f) return;  // a segment of zeros stays
+  for_each_pack_of(c, p.wide, [&](std::int64_t i, int count, bool wide) {
+    float w[kPack];
+    load_some(p.weight, i, count, wide, w);
+    EVERGRAD_UNROLL
+    for (int k = 0; k < kPack; ++k) w[k] *= factor;
+    store_some(p.weight, i, count, wide, w);
+    if (p.work.data) store_some(p.work, i, count, wide, w);
+  });
+}
+
+}  // namespace
+
+void (*penalty_kernel())(PenaltyParams) { return &penalty_device; }
+void (*perturb_kernel())(PerturbParams) { return &perturb_device; }
+void (*project_sums_kernel())(ProjectParams) { return &project_sums_device; }
+void (*project_factors_kernel())(ProjectParams) { return &project_factors_device; }
+void (*project_scale_kernel())(ProjectParams) { return &project_scale_device; }
+
+}  // namespace eg::EVERGRAD_BACKEND

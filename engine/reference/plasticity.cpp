@@ -1,0 +1,50 @@
+// engine/reference/plasticity.cpp - passes of plasticity methods over the weights (methods.md B.5, B.6, B.7, B.10).
+#include <algorithm>
+#include <cmath>
+
+#include "engine/reference/kernels.h"
+#include "engine/reference/values.h"
+
+namespace eg::reference {
+namespace {
+
+void put_weight(const TensorView& weight, const TensorView& work, std::int64_t i, double value) {
+  put(weight, i, value);
+  if (work) put(work, i, get(weight, i));
+}
+
+}  // namespace
+
+void weight_penalty(const WeightPenalty& a, Stream) {
+  for (const WeightSegment& s : a.segments)
+    for (std::int64_t i = s.begin; i < s.end; ++i) {
+      const double anchor = a.anchor ? get(a.anchor, i) : 0.0;
+      put(a.grad, i, get(a.grad, i) + double(s.pull) * (get(a.weight, i) - anchor));
+    }
+}
+
+void weight_perturb(const WeightPerturb& a, Stream) {
+  if (!a.step->finite) return;
+  const double rate = a.noise_slot < 0 ? 1.0 : a.step->slot[a.noise_slot].lr;
+  const Key k{a.step->seed, a.stream, std::uint32_t(a.step->step)};
+  for (const WeightSegment& s : a.segments)
+    for (std::int64_t i = s.begin; i < s.end; ++i) {
+      double w = double(s.keep) * get(a.weight, i) + double(s.shift);
+      if (a.anchor) w += double(s.pull) * get(a.anchor, i);
+      if (s.noise != 0.0f) w += double(s.noise) * rate * k.normal(std::uint64_t(i));
+      put_weight(a.weight, a.work, i, std::clamp(w, -double(s.bound), double(s.bound)));
+    }
+}
+
+void weight_project(const WeightProject& a, Stream) {
+  if (!a.step->finite) return;
+  for (const WeightSegment& s : a.segments) {
+    double sum = 0.0;
+    for (std::int64_t i = s.begin; i < s.end; ++i) sum += get(a.weight, i) * get(a.weight, i);
+    if (sum == 0.0) continue;
+    const double factor = double(s.bound) / std::sqrt(sum);
+    for (std::int64_t i = s.begin; i < s.end; ++i) put_weight(a.weight, a.work, i, factor * get(a.weight, i));
+  }
+}
+
+}  // namespace eg::reference

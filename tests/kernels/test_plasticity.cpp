@@ -1,0 +1,151 @@
+// tests/kernels/test_plasticity.cpp - passes of plasticity methods over the weights.
+#include "tests/kernels/conform.h"
+
+namespace eg::test {
+namespace {
+
+const Covers covers{"weight_penalty", "weight_perturb", "weight_project"};
+using Vector = std::vector<double>;
+const double u = unit_roundoff(DType::f32);
+const std::vector<std::int64_t> kSizes{1, 31, 33, 197, 35001};
+
+/// Segments with gaps between them, the last of several chunks.
+std::vector<WeightSegment> segments_of(std::int64_t size, WeightSegment s) {
+  const std::int64_t third = size / 3;
+  if (size < 100) return {{0, size, s.keep, s.pull, s.shift, s.noise, s.bound}};
+  return {{0, 1, s.keep, s.pull, s.shift, s.noise, s.bound},
+          {3, 3, s.keep, s.pull, s.shift, s.noise, s.bound},
+          {5, third, s.keep, 0.5f * s.pull, s.shift, s.noise, 0.5f * s.bound},
+          {third + 16, size - 7, 1.0f, s.pull, 0.0f, 2.0f * s.noise, s.bound}};
+}
+
+/// The copy rounds the weight that the device has: its error is the weight's, and its own rounding.
+void add_work(Values& bounds, const Values& exact) {
+  bounds["work"] = bounds["weight"];
+  for (std::size_t i = 0; i < bounds["work"].size(); ++i)
+    bounds["work"][i] += stored(exact.at("weight")[i], DType::f32);
+}
+
+}  // namespace
+
+TEST_CASE("weight_penalty: agrees with the reference, with and without an anchor") {
+  for (const std::int64_t size : kSizes)
+    for (const bool anchor : {false, true})
+      for (const bool narrow : {false, true}) {
+        const std::vector<WeightSegment> segments = segments_of(size, {.pull = 0.01f});
+        const DType type = gradient_type(narrow);
+        EVERGRAD_CONFORMS(
+            weight_penalty, WeightPenalty, cat(size, " anchor ", anchor, " grad ", type), DType::f32,
+            [&](Arguments& a) {
+              WeightPenalty p;
+              p.grad = a.typed("grad", type, {size}, normal(1.0), Use::added), p.weight = a.stat("weight", {size});
+              if (anchor) p.anchor = a.stat("anchor", {size});
+              p.segments = segments;
+              return p;
+            },
+            [&](const Values& in, const Values& exact) {
+              Values bounds{{"grad", Vector(std::size_t(size), 0.0)}};
+              for (const WeightSegment& s : segments)
+                for (std::size_t i = std::size_t(s.begin); i < std::size_t(s.end); ++i) {
+                  const double pulled =
+                      double(s.pull) * (std::abs(in.at("weight")[i]) + (anchor ? std::abs(in.at("anchor")[i]) : 0.0));
+                  bounds["grad"][i] =
+                      3.0 * u * (std::abs(in.at("grad")[i]) + pulled) + stored(exact.at("grad")[i], type);
+                }
+              return bounds;
+            });
+      }
+}
+
+TEST_CASE("weight_perturb: agrees with the reference for every part of the formula") {
+  for (const std::int64_t size : kSizes)
+    for (int options = 0; options < 16; ++options) {
+      const bool anchor = (options & 1) != 0, noise = (options & 2) != 0, work = (options & 4) != 0;
+      const bool clipped = (options & 8) != 0;
+      WeightSegment all{.keep = 0.9f, .shift = 0.01f};
+      if (anchor) all.pull = 0.2f;
+      if (noise) all.noise = 0.3f;
+      if (clipped) all.bound = 0.5f;
+      const std::vector<WeightSegment> segments = segments_of(size, all);
+      const int slot = options % 3 == 0 ? 1 : -1;
+      EVERGRAD_CONFORMS(
+          weight_perturb, WeightPerturb, cat(size, " options ", options), DType::f32,
+          [&](Arguments& a) {
+            a.step.seed = 11, a.step.step = 6, a.step.slot[1].lr = 0.25;
+            WeightPerturb p;
+            p.weight = a.out("weight", DType::f32, {size}, true);
+            if (anchor) p.anchor = a.stat("anchor", {size});
+            if (work) p.work = a.out("work", DType::bf16, {size}, true);
+            p.segments = segments, p.step = a.step_record(), p.stream = 77, p.noise_slot = slot;
+            return p;
+          },
+          [&](const Values& in, const Values& exact) {
+            Values bounds{{"weight", Vector(std::size_t(size), 0.0)}};
+            for (const WeightSegment& s : segments)
+              for (std::size_t i = std::size_t(s.begin); i < std::size_t(s.end); ++i) {
+                // |n| <= sqrt(-2 ln 2^-25) < 6; the angle 2 pi v <= 6.3 is rounded before its cosine is taken, which
+                // moves n by 2 u 6.3 times the radius, and logarithm, root, cosine and product round as well.
+                const double n = double(s.noise) * (slot < 0 ? 1.0 : 0.25) * 6.0;
+                const double terms = std::abs(double(s.keep) * in.at("weight")[i]) + std::abs(double(s.shift)) +
+                                     (anchor ? std::abs(double(s.pull) * in.at("anchor")[i]) : 0.0) + n;
+                bounds["weight"][i] = 5.0 * u * terms + 20.0 * u * n;
+              }
+            if (work) add_work(bounds, exact);
+            return bounds;
+          });
+    }
+}
+
+TEST_CASE("weight_project: agrees with the reference, and leaves zeros alone") {
+  for (const std::int64_t size : kSizes)
+    for (const bool zeros : {false, true})
+      for (const bool work : {false, true}) {
+        const std::vector<WeightSegment> segments = segments_of(size, {.bound = 3.0f});
+        EVERGRAD_CONFORMS(
+            weight_project, WeightProject, cat(size, " zeros ", zeros, " work ", work), DType::f32,
+            [&](Arguments& a) {
+              WeightProject p;
+              p.weight = a.typed("weight", DType::f32, {size}, zeros ? constant(0.0) : normal(1.0), Use::added);
+              if (work) p.work = a.out("work", DType::bf16, {size}, true);
+              p.segments = segments, p.step = a.step_record();
+              return p;
+            },
+            [&](const Values&, const Values& exact) {
+              Values bounds{{"weight", Vector(std::size_t(size), 0.0)}};
+              // The norm is exact to double; the factor is rounded to fp32, and the product again.
+              for (const WeightSegment& s : segments)
+                for (std::size_t i = std::size_t(s.begin); i < std::size_t(s.end); ++i)
+                  bounds["weight"][i] = 3.0 * u * std::abs(exact.at("weight")[i]);
+              if (work) add_work(bounds, exact);
+              return bounds;
+            });
+      }
+}
+
+TEST_CASE("weight_project: the norm is the one that was asked for") {
+  Arguments a(DType::f32, false);
+  const std::vector<WeightSegment> segments = segments_of(35001, {.bound = 3.0f});
+  const TensorView weight = a.out("weight", DType::f32, {35001}, true);
+  a.run(&KernelTable::weight_project, WeightProject{.weight = weight, .segments = segments, .step = a.step_record()});
+  const Vector w = a.values().at("weight");
+  for (const WeightSegment& s : segments) {
+    double sum = 0.0;
+    for (std::int64_t i = s.begin; i < s.end; ++i) sum += w[std::size_t(i)] * w[std::size_t(i)];
+    if (s.begin < s.end) CHECK(std::sqrt(sum) == doctest::Approx(double(s.bound)).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("plasticity: a step with a gradient that is not finite changes no bit") {
+  for (const bool exact : {false, true}) {
+    Arguments a(DType::f32, exact);
+    a.step.finite = 0;
+    const std::vector<WeightSegment> segments{{0, 40, 0.5f, 0.0f, 1.0f, 1.0f, 0.1f}};
+    const TensorView weight = a.out("weight", DType::f32, {40}, true);
+    const std::vector<std::byte> before = a.bytes();
+    a.run(&KernelTable::weight_perturb, WeightPerturb{.weight = weight, .segments = segments, .step = a.step_record()});
+    a.run(&KernelTable::weight_project, WeightProject{.weight = weight, .segments = segments, .step = a.step_record()});
+    CHECK(a.bytes() == before);
+  }
+}
+
+}  // namespace eg::test
