@@ -26,15 +26,17 @@ struct WeightPerturb {
   std::span<const WeightSegment> segments;
   const StepRecord* step = nullptr;
   std::uint32_t stream = 0;
-  int noise_slot = -1;  // where not negative, noise is multiplied by that slot's learning rate
+  int noise_slot = -1;           // where not negative, noise is multiplied by that slot's learning rate
+  bool even_if_skipped = false;  // between tasks, where the last step's gradient does not matter
 };
 
 /// weight *= bound / |weight| per segment, the norm over the segment (Lyle et al. 2024, arXiv:2407.01800). A segment of
-/// zeros stays.
+/// zeros stays. Only in steps whose number is a multiple of `every`.
 struct WeightProject {
   TensorView weight, work;
   std::span<const WeightSegment> segments;
   const StepRecord* step = nullptr;
+  std::int64_t every = 1;
 };
 
 #define EVERGRAD_FOR_EACH_PLASTICITY_KERNEL(X) \

@@ -26,9 +26,11 @@ struct Parameters {
 struct MethodSpec {
   std::string name;
   std::map<std::string, std::string> options;
+  std::vector<MethodSpec> with;  // interventions that work beside it
 };
 /// Reads "arrow:blocks=last-4:window=8"; commas separate options as well as colons, and "last:4" is "last-4", "0,3" is
-/// "0+3". Throws Error{usage} naming the broken part, or listing the methods when the name is unknown.
+/// "0+3". "sgd+l2init:strength=1e-3+nap" is a base with interventions; an intervention alone stands on AdamW. Throws
+/// Error{usage} naming the broken part, or listing the methods when the name is unknown.
 MethodSpec parse_method(std::string_view text);
 
 /// Values that a step needs and that come from the loop.
@@ -37,6 +39,8 @@ struct StepContext {
   StepRecord* host_step = nullptr;    // its host image; written to the device before the step begins
   double lr_factor = 1.0;             // schedule value relative to the base rate, in [0, 1] after warm-up
   Stream stream;
+  std::int64_t task = 0;         // task_boundary: number of the task that begins, from 0
+  bool weights_changed = false;  // task_boundary: a method wrote weights
 };
 
 class Optimizer {
@@ -73,6 +77,7 @@ struct MethodInfo {
   std::string name, summary, paper;
   double default_lr, default_weight_decay;
   std::string options;
+  bool intervention = false;  // works beside an update rule
 };
 /// Every registered method, in the order of the table in --list-methods.
 const std::vector<MethodInfo>& method_list();

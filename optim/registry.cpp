@@ -5,6 +5,7 @@
 #include "optim/arrow.h"
 #include "optim/arrow_options.h"
 #include "optim/optimizer.h"
+#include "optim/plasticity/intervention.h"
 #include "optim/sgd.h"
 
 namespace eg {
@@ -13,8 +14,13 @@ namespace {
 using Make = std::unique_ptr<Optimizer> (*)(const MethodSpec&, const Parameters&, double lr, double weight_decay);
 struct Method {
   MethodInfo info;
-  Make make;
+  Make make = nullptr;
+  MakeIntervention make_intervention = nullptr;
 };
+/// An intervention's rate and decay are AdamW's, on which it stands when nothing else is named.
+Method beside(std::string name, std::string summary, std::string paper, std::string options, MakeIntervention make) {
+  return {{std::move(name), std::move(summary), std::move(paper), 1e-3, 0.05, std::move(options), true}, nullptr, make};
+}
 
 // name, summary, paper, default lr, default weight decay, options
 const std::vector<Method>& methods() {
@@ -37,6 +43,26 @@ const std::vector<Method>& methods() {
         "the norm-matched baseline for arXiv:2603.07787", 1e-3, 0.05,
         "those of arrow, without graft and momentum; arrow-lr=0.1"},
        make_arrow},
+      beside("l2", "Adds strength/2 |w|^2 to the loss: weights are pulled to zero through the optimizer.",
+             "Krogh & Hertz 1991", "strength=1e-4, biases=false, norms=false", make_l2),
+      beside("l2init", "Adds strength/2 |w - w0|^2 to the loss: weights are pulled back to where they began.",
+             "Kumar et al. 2023, arXiv:2308.11958", "strength=1e-3, biases=true, norms=false", make_l2_init),
+      beside("shrink-perturb",
+             "Shrinks weights and adds noise. Six published variants: a, b, d, f in every step, c and e between tasks.",
+             "Ash & Adams 2020, arXiv:1910.08475; Dohare et al. 2024 (variant a)",
+             "variant=a, shrink (a, d 5e-4, b 1e-4, c 0.8, e 0.4, f 1e-6), noise (a, d 1e-5, b, e 1e-2), norms=false",
+             make_shrink_perturb),
+      beside("weight-clipping", "Cuts every weight to +-kappa / sqrt(fan in) after every step.",
+             "Elsayed et al. 2024, arXiv:2407.01704", "kappa=2, head=true", make_weight_clipping),
+      beside("nap", "Scales every attention and MLP matrix back to its first length, so that the effective rate stays.",
+             "Lyle et al. 2024, arXiv:2407.01800", "every=1", make_nap),
+      beside(
+          "head-reset", "Draws the head, or parts of some blocks, anew at every task.",
+          "Nikishin et al. 2022, arXiv:2205.07802",
+          "head=true, blocks=none|all|last:N|0,3, part=all|attention|mlp|norms, out-zero=false, clear-optimizer=false",
+          make_reset),
+      beside("fresh", "The control of every claim: a new network, and a new optimizer, for every task.",
+             "the reference of the plasticity gap, Lyle et al. 2023, arXiv:2303.01486", "", make_fresh),
   };
   return all;
 }
@@ -62,7 +88,20 @@ bool all_digits(std::string_view text) {
 
 }  // namespace
 
-MethodSpec parse_method(std::string_view text) {
+namespace {
+
+bool is_method(std::string_view name) {
+  return std::any_of(methods().begin(), methods().end(), [&](const Method& m) { return m.info.name == name; });
+}
+
+/// Where the next method of "base+intervention" begins: behind a plus that a method's name follows ("0+3" is a list).
+std::size_t next_method(std::string_view text) {
+  for (std::size_t plus = text.find('+'); plus != std::string_view::npos; plus = text.find('+', plus + 1))
+    if (is_method(text.substr(plus + 1, text.find_first_of(":,+", plus + 1) - plus - 1))) return plus;
+  return std::string_view::npos;
+}
+
+MethodSpec parse_one(std::string_view text) {
   MethodSpec spec;
   std::string* last = nullptr;
   for (std::size_t begin = 0; begin <= text.size();) {
@@ -92,12 +131,41 @@ MethodSpec parse_method(std::string_view text) {
   return spec;
 }
 
+}  // namespace
+
+MethodSpec parse_method(std::string_view text) {
+  std::vector<MethodSpec> parts;
+  for (std::string_view rest = text;;) {
+    const std::size_t plus = next_method(rest);
+    parts.push_back(parse_one(rest.substr(0, plus)));
+    if (plus == std::string_view::npos) break;
+    rest.remove_prefix(plus + 1);
+  }
+  MethodSpec spec;
+  for (const MethodSpec& part : parts) {
+    if (method_named(part.name).info.intervention) {
+      spec.with.push_back(part);
+      continue;
+    }
+    check(spec.name.empty(), Kind::usage, [&] {
+      return cat("method '", text, "': ", spec.name, " and ", part.name,
+                 " are both update rules; one can carry interventions, as in sgd+l2init");
+    });
+    spec.name = part.name, spec.options = part.options;
+  }
+  if (spec.name.empty()) spec.name = "adamw";
+  return spec;
+}
+
 std::unique_ptr<Optimizer> make_optimizer(const MethodSpec& spec, const Parameters& parameters, double lr,
                                           double weight_decay) {
   const Method& m = method_named(spec.name);
   const MethodInfo& defaults = defaults_of(m, spec).info;
-  return m.make(spec, parameters, lr < 0.0 ? defaults.default_lr : lr,
-                weight_decay < 0.0 ? defaults.default_weight_decay : weight_decay);
+  std::vector<std::unique_ptr<Intervention>> parts;
+  for (const MethodSpec& part : spec.with) parts.push_back(method_named(part.name).make_intervention(part, parameters));
+  return combine(m.make(spec, parameters, lr < 0.0 ? defaults.default_lr : lr,
+                        weight_decay < 0.0 ? defaults.default_weight_decay : weight_decay),
+                 std::move(parts));
 }
 
 const std::vector<MethodInfo>& method_list() {

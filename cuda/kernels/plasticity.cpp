@@ -22,7 +22,7 @@ void weight_perturb(const WeightPerturb& a, Stream s) {
   for_each_table(a.segments, kUpdateChunk, [&](const WeightTable& table, std::int32_t n) {
     PerturbParams p;
     p.weight = operand(a.weight), p.anchor = operand(a.anchor), p.work = operand(a.work), p.step = a.step;
-    p.table = table, p.stream = a.stream, p.noise_slot = a.noise_slot;
+    p.table = table, p.stream = a.stream, p.noise_slot = a.noise_slot, p.even_if_skipped = a.even_if_skipped;
     p.wide = wide_access({&a.weight, &a.anchor, &a.work});
     launch("weight_perturb", perturb_kernel(), dim3(unsigned(n)), dim3(kUpdateThreads), 0, s, p);
   });
@@ -32,7 +32,7 @@ void weight_project(const WeightProject& a, Stream s) {
   for_each_table(a.segments, kNormChunk, [&](const WeightTable& table, std::int32_t n) {
     const std::size_t sums = std::size_t(n) * sizeof(double);
     ProjectParams p;
-    p.weight = operand(a.weight), p.work = operand(a.work), p.step = a.step, p.table = table;
+    p.weight = operand(a.weight), p.work = operand(a.work), p.step = a.step, p.table = table, p.every = a.every;
     p.partials = static_cast<double*>(scratch(s, sums + kSegmentsPerLaunch * sizeof(float)).data);
     p.factors = reinterpret_cast<float*>(p.partials + n);
     p.wide = wide_access({&a.weight, &a.work});

@@ -36,7 +36,7 @@ __device__ __forceinline__ float normal_of(const Key& key, std::int64_t index) {
 }
 
 __global__ void __launch_bounds__(kUpdateThreads) perturb_device(const PerturbParams p) {
-  if (!p.step->finite) return;
+  if (!p.step->finite && !p.even_if_skipped) return;
   const Chunk c = chunk_of(p.table, kUpdateChunk);
   const WeightSegment& s = p.table.segment[c.segment];
   const Key key{p.step->seed, p.stream, std::uint32_t(p.step->step)};
@@ -82,7 +82,7 @@ __global__ void __launch_bounds__(kSegmentsPerLaunch) project_factors_device(con
 }
 
 __global__ void __launch_bounds__(kUpdateThreads) project_scale_device(const ProjectParams p) {
-  if (!p.step->finite) return;
+  if (!p.step->finite || p.step->step % p.every != 0) return;
   const Chunk c = chunk_of(p.table, kNormChunk);
   const float factor = p.factors[c.segment];
   if (factor == 0.0f) return;  // a segment of zeros stays

@@ -17,7 +17,7 @@ struct PerturbParams {
   WeightTable table;
   std::uint32_t stream;
   int noise_slot;
-  bool wide;
+  bool even_if_skipped, wide;
 };
 /// Three launches: sums of squares per chunk, a factor per segment, the scaling.
 struct ProjectParams {
@@ -25,6 +25,7 @@ struct ProjectParams {
   const StepRecord* step;
   double* partials;  // one per chunk
   float* factors;    // one per segment of the table
+  std::int64_t every;
   WeightTable table;
   bool wide;
 };

@@ -52,7 +52,7 @@ void weight_penalty(const WeightPenalty& a, Stream) {
 }
 
 void weight_perturb(const WeightPerturb& a, Stream) {
-  if (!a.step->finite) return;
+  if (!a.step->finite && !a.even_if_skipped) return;
   const double rate = a.noise_slot < 0 ? 1.0 : a.step->slot[a.noise_slot].lr;
   const Key k{a.step->seed, a.stream, std::uint32_t(a.step->step)};
   const float* const anchor = a.anchor ? a.anchor.as<float>() : nullptr;
@@ -70,7 +70,7 @@ void weight_perturb(const WeightPerturb& a, Stream) {
 }
 
 void weight_project(const WeightProject& a, Stream) {
-  if (!a.step->finite) return;
+  if (!a.step->finite || a.step->step % a.every != 0) return;
   for (const WeightSegment& s : a.segments) {
     float* const w = a.weight.as<float>();
     std::vector<double> partial(std::size_t(chunks_of(s.end - s.begin, kChunk)));

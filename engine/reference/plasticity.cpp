@@ -24,7 +24,7 @@ void weight_penalty(const WeightPenalty& a, Stream) {
 }
 
 void weight_perturb(const WeightPerturb& a, Stream) {
-  if (!a.step->finite) return;
+  if (!a.step->finite && !a.even_if_skipped) return;
   const double rate = a.noise_slot < 0 ? 1.0 : a.step->slot[a.noise_slot].lr;
   const Key k{a.step->seed, a.stream, std::uint32_t(a.step->step)};
   for (const WeightSegment& s : a.segments)
@@ -37,7 +37,7 @@ void weight_perturb(const WeightPerturb& a, Stream) {
 }
 
 void weight_project(const WeightProject& a, Stream) {
-  if (!a.step->finite) return;
+  if (!a.step->finite || a.step->step % a.every != 0) return;
   for (const WeightSegment& s : a.segments) {
     double sum = 0.0;
     for (std::int64_t i = s.begin; i < s.end; ++i) sum += get(a.weight, i) * get(a.weight, i);

@@ -23,6 +23,7 @@ struct Piece {
   int block = 0;
   bool decays = true, frozen = false;
   Shape shape = {};  // empty: [1, n]
+  Init init = {};
 };
 
 struct Rig {
@@ -43,6 +44,7 @@ struct Rig {
       p.frozen = piece.frozen;
       p.shape = piece.shape.rank() ? piece.shape : Shape{1, std::int64_t(piece.start.size())};
       depth = std::max(depth, piece.block + 1);
+      p.fan_in = p.shape.cols(), p.init = piece.init;
       list.push_back(&p);
     }
     arena.build(list, device, activation == DType::bf16 ? activation : device.statistic());

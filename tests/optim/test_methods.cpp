@@ -44,7 +44,10 @@ std::vector<std::string> variants() {
        {"arrow:window=2:ring=bf16", "arrow:window=3:momentum=0.9:momentum-form=gradient",
         "arrow:grouping=tensor:window=3", "arrow:grouping=global:window=3:mlp:biases", "arrow:paper:window=3",
         "sgd:nesterov", "arrow:base=sgd:window=3:momentum=0.5:boundary=clear-keep-warm:warmup=beta-ramp",
-        "arrow:paper:window=3:boundary=keep:alpha-schedule=exponential:alpha-final=0.1"})
+        "arrow:paper:window=3:boundary=keep:alpha-schedule=exponential:alpha-final=0.1",
+        "sgd+l2init:strength=0.1+nap:every=3", "arrow:window=3+shrink-perturb:variant=b+weight-clipping:kappa=1",
+        "sgd+shrink-perturb:variant=d:noise=0.1", "shrink-perturb:variant=f:shrink=0.01", "shrink-perturb:variant=c",
+        "sgd+shrink-perturb:variant=e+l2:strength=0.01"})
     all.push_back(more);
   return all;
 }
@@ -102,6 +105,7 @@ TEST_CASE("methods: a gradient that is not finite changes nothing but the counte
         hit.step(bad);
         CHECK(hit.record.finite == 0);
         CHECK(hit.weights(3) == before);
+        hit.record.step = clean.record.step;  // random numbers belong to the step's number, not to the update's
       }
       CHECK(hit.record.skipped == 2);
       for (std::size_t p = 0; p < 4; ++p) CHECK(hit.weights(p) == clean.weights(p));
@@ -114,12 +118,15 @@ TEST_CASE("methods: clearing the state at a boundary makes the next steps those 
       if (method.find("boundary=") != std::string::npos) continue;  // the window has its own policy, which keeps it
       CAPTURE(method);
       Rig old(d, method, small_model());
+      // What a method keeps of the first weights is no moment, and stays.
+      if (!old.state_names("anchor").empty() || !old.state_names("lengths").empty()) continue;
       for (int i = 0; i < 6; ++i) old.step(gradients(i));
       StepContext ctx = old.context();
       old.optimizer->task_boundary(ctx, false);
       auto pieces = small_model();
       for (std::size_t p = 0; p < pieces.size(); ++p) pieces[p].start = old.weights(p);
       Rig fresh(d, method, pieces);
+      fresh.record.step = old.record.step;  // random numbers belong to the step
       for (int i = 6; i < 18; ++i) old.step(gradients(i)), fresh.step(gradients(i));
       for (std::size_t p = 0; p < 4; ++p) CHECK(old.weights(p) == fresh.weights(p));
     }
@@ -131,12 +138,12 @@ TEST_CASE("methods: every one explains itself") {
     CAPTURE(m.name);
     CHECK(m.summary.size() > 20);
     CHECK(m.paper.size() > 10);
-    CHECK(m.options.find('=') != std::string::npos);
+    CHECK((m.options.find('=') != std::string::npos || m.name == "fresh"));
     CHECK(m.default_lr > 0.0);
     CHECK(m.default_weight_decay >= 0.0);
     Rig rig(kCpu, m.name, small_model());
     CHECK(contains(rig.optimizer->describe(), "lr"));
-    CHECK(rig.optimizer->name() == m.name);
+    CHECK(rig.optimizer->name() == (m.intervention ? "adamw+" + m.name : m.name));
     std::size_t bytes = 0;
     rig.optimizer->visit_state([&](const std::string&, Tensor& t) { bytes += t.bytes(); });
     CHECK(rig.optimizer->state_bytes() == bytes);

@@ -1,0 +1,82 @@
+// optim/plasticity/combined.cpp - a base optimizer and its interventions as one optimizer, in the order of methods.md
+// 0.4.
+#include <algorithm>
+
+#include "optim/plasticity/intervention.h"
+
+namespace eg {
+namespace {
+
+class Combined final : public Optimizer {
+ public:
+  Combined(std::unique_ptr<Optimizer> base, std::vector<std::unique_ptr<Intervention>> parts)
+      : base_(std::move(base)), parts_(std::move(parts)) {
+    std::stable_sort(parts_.begin(), parts_.end(),
+                     [](const auto& a, const auto& b) { return int(a->stage()) < int(b->stage()); });
+  }
+  std::string name() const override {
+    std::string all = base_->name();
+    for (const auto& p : parts_) all += cat('+', p->name());
+    return all;
+  }
+  void prepare(StepContext& ctx) override { base_->prepare(ctx); }
+  void on_gradient_final(int group, StepContext& ctx) override {
+    for (const auto& p : parts_) p->penalty(group, ctx);
+    base_->on_gradient_final(group, ctx);
+  }
+  void step(StepContext& ctx) override {
+    base_->step(ctx);
+    for (const auto& p : parts_) p->after_update(ctx);
+  }
+  void task_boundary(StepContext& ctx, bool keep_state) override {
+    const bool later = ctx.task > 0;
+    for (const auto& p : parts_) {
+      if (!later) continue;
+      p->task_boundary(ctx);
+      keep_state &= !p->clears_optimizer();
+    }
+    base_->task_boundary(ctx, keep_state);
+  }
+  void visit_state(const std::function<void(const std::string&, Tensor&)>& visit) override {
+    base_->visit_state(visit);
+    for (const auto& p : parts_)
+      p->visit_state([&](const std::string& name, Tensor& t) { visit(cat(p->name(), '.', name), t); });
+  }
+  void state_restored() override {
+    base_->state_restored();
+    for (const auto& p : parts_) p->state_restored();
+  }
+  std::size_t state_bytes() const override {
+    std::size_t bytes = base_->state_bytes();
+    for (const auto& p : parts_) bytes += p->state_bytes();
+    return bytes;
+  }
+  std::map<std::string, double> scalars() override {
+    std::map<std::string, double> all = base_->scalars();
+    for (const auto& p : parts_)
+      for (const auto& [name, value] : p->scalars()) all[cat(p->name(), '.', name)] = value;
+    return all;
+  }
+  std::string describe() const override {
+    std::string all = base_->describe();
+    for (const auto& p : parts_) all += cat("; ", p->describe());
+    return all;
+  }
+
+ private:
+  std::unique_ptr<Optimizer> base_;
+  std::vector<std::unique_ptr<Intervention>> parts_;
+};
+
+}  // namespace
+
+std::unique_ptr<Optimizer> combine(std::unique_ptr<Optimizer> base, std::vector<std::unique_ptr<Intervention>> parts) {
+  if (parts.empty()) return base;
+  for (std::size_t i = 0; i < parts.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      check(parts[i]->name() != parts[j]->name(), Kind::usage,
+            [&] { return cat("method: ", parts[i]->name(), " is given twice"); });
+  return std::make_unique<Combined>(std::move(base), std::move(parts));
+}
+
+}  // namespace eg
