@@ -39,9 +39,33 @@ struct WeightProject {
   std::int64_t every = 1;
 };
 
+/// The bookkeeping of hidden units after an update (continual backpropagation, Dohare et al. 2024, arXiv:2306.13812):
+/// utility = decay utility + (1 - decay) sum_abs / rows * mean over o of |weight_out[o, unit]|, and steps += 1. The sums
+/// of the next step begin at zero, except in steps that are a multiple of `keep_every`, where the host reads them first.
+struct UnitUtility {
+  TensorView sum_abs;              // f64 [F]: sum of |gelu| over the step's rows
+  TensorView weight_out, utility;  // stat [O,F], stat [F]; optional together
+  TensorView steps;                // i32 [F]: updates since the unit was new
+  double rows = 1.0, decay = 0.99;
+  std::int64_t keep_every = 0;
+  const StepRecord* step = nullptr;
+};
+
+/// Writes the entries of some hidden units in an array that is laid out as the arena: the rows of the first matrix get
+/// `rows` (or zeros), their biases and the columns of the second matrix zeros.
+struct UnitReset {
+  TensorView array;
+  std::int64_t fc1_weight = 0, fc1_bias = 0, fc2_weight = 0;  // first element of [F,I], [F], [O,F]
+  std::int64_t inputs = 0, hidden = 0, outputs = 0;           // I, F, O
+  TensorView units;                                           // i32 [n]
+  TensorView rows;                                            // stat [n,I], optional
+};
+
 #define EVERGRAD_FOR_EACH_PLASTICITY_KERNEL(X) \
   X(weight_penalty, WeightPenalty)             \
   X(weight_perturb, WeightPerturb)             \
-  X(weight_project, WeightProject)
+  X(weight_project, WeightProject)             \
+  X(unit_utility, UnitUtility)                 \
+  X(unit_reset, UnitReset)
 
 }  // namespace eg

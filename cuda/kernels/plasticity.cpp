@@ -43,4 +43,22 @@ void weight_project(const WeightProject& a, Stream s) {
   });
 }
 
+void unit_utility(const UnitUtility& a, Stream s) {
+  UtilityParams p;
+  p.sum_abs = a.sum_abs.as<double>(), p.weight_out = operand(a.weight_out), p.utility = operand(a.utility);
+  p.steps = a.steps.as<std::int32_t>(), p.step = a.step, p.units = a.sum_abs.size();
+  p.outputs = a.weight_out ? a.weight_out.rows() : 1, p.keep_every = a.keep_every, p.rows = a.rows;
+  p.decay = float(a.decay), p.rest = float(1.0 - a.decay);
+  launch("unit_utility", utility_kernel(), dim3(unsigned(ceil_div<std::int64_t>(p.units, kUnitColumns))),
+         dim3(kUnitColumns, kUnitLanes), 0, s, p);
+}
+
+void unit_reset(const UnitReset& a, Stream s) {
+  UnitResetParams p;
+  p.array = operand(a.array), p.rows = operand(a.rows), p.units = a.units.as<std::int32_t>();
+  p.fc1_weight = a.fc1_weight, p.fc1_bias = a.fc1_bias, p.fc2_weight = a.fc2_weight;
+  p.inputs = a.inputs, p.hidden = a.hidden, p.outputs = a.outputs;
+  launch("unit_reset", unit_reset_kernel(), dim3(unsigned(a.units.size())), dim3(256), 0, s, p);
+}
+
 }  // namespace eg::EVERGRAD_BACKEND

@@ -96,6 +96,45 @@ __global__ void __launch_bounds__(kUpdateThreads) project_scale_device(const Pro
   });
 }
 
+struct UnitTile {
+  float v[kUnitLanes][kUnitColumns];
+};
+
+__global__ void __launch_bounds__(kUnitColumns* kUnitLanes) utility_device(const UtilityParams p) {
+  const std::int64_t f = std::int64_t(blockIdx.x) * kUnitColumns + threadIdx.x;
+  const bool finite = p.step->finite != 0;
+  UnitTile& tile = static_shared<UnitTile>();
+  if (finite && p.utility.data) {
+    float sum = 0.0f;
+    if (f < p.units)
+      for (std::int64_t o = threadIdx.y; o < p.outputs; o += kUnitLanes)
+        sum += fabsf(load_at(p.weight_out, o * p.units + f));
+    tile.v[threadIdx.y][threadIdx.x] = sum;
+  }
+  __syncthreads();
+  if (threadIdx.y != 0 || f >= p.units) return;
+  if (finite) {
+    p.steps[f] += 1;
+    if (p.utility.data) {
+      float out = 0.0f;
+      EVERGRAD_UNROLL
+      for (int lane = 0; lane < kUnitLanes; ++lane) out += tile.v[lane][threadIdx.x];
+      const float now = float(p.sum_abs[f] / p.rows) * (out / float(p.outputs));
+      store_at(p.utility, f, p.decay * load_at(p.utility, f) + p.rest * now);
+    }
+  }
+  if (p.keep_every == 0 || p.step->step % p.keep_every != 0) p.sum_abs[f] = 0.0;
+}
+
+__global__ void __launch_bounds__(256) unit_reset_device(const UnitResetParams p) {
+  const std::int64_t n = blockIdx.x, unit = p.units[n];
+  for (std::int64_t i = threadIdx.x; i < p.inputs; i += blockDim.x)
+    store_at(p.array, p.fc1_weight + unit * p.inputs + i, p.rows.data ? load_at(p.rows, n * p.inputs + i) : 0.0f);
+  if (threadIdx.x == 0) store_at(p.array, p.fc1_bias + unit, 0.0f);
+  for (std::int64_t o = threadIdx.x; o < p.outputs; o += blockDim.x)
+    store_at(p.array, p.fc2_weight + o * p.hidden + unit, 0.0f);
+}
+
 }  // namespace
 
 void (*penalty_kernel())(PenaltyParams) { return &penalty_device; }
@@ -103,5 +142,7 @@ void (*perturb_kernel())(PerturbParams) { return &perturb_device; }
 void (*project_sums_kernel())(ProjectParams) { return &project_sums_device; }
 void (*project_factors_kernel())(ProjectParams) { return &project_factors_device; }
 void (*project_scale_kernel())(ProjectParams) { return &project_scale_device; }
+void (*utility_kernel())(UtilityParams) { return &utility_device; }
+void (*unit_reset_kernel())(UnitResetParams) { return &unit_reset_device; }
 
 }  // namespace eg::EVERGRAD_BACKEND

@@ -29,10 +29,27 @@ struct ProjectParams {
   WeightTable table;
   bool wide;
 };
+inline constexpr int kUnitColumns = 32, kUnitLanes = 8;  // a block's units, and threads that share a unit's column
+struct UtilityParams {
+  double* sum_abs;
+  Operand weight_out, utility;
+  std::int32_t* steps;
+  const StepRecord* step;
+  std::int64_t units, outputs, keep_every;
+  double rows;
+  float decay, rest;
+};
+struct UnitResetParams {
+  Operand array, rows;
+  const std::int32_t* units;
+  std::int64_t fc1_weight, fc1_bias, fc2_weight, inputs, hidden, outputs;
+};
 void (*penalty_kernel())(PenaltyParams);
 void (*perturb_kernel())(PerturbParams);
 void (*project_sums_kernel())(ProjectParams);
 void (*project_factors_kernel())(ProjectParams);
 void (*project_scale_kernel())(ProjectParams);
+void (*utility_kernel())(UtilityParams);
+void (*unit_reset_kernel())(UnitResetParams);
 
 }  // namespace eg::EVERGRAD_BACKEND

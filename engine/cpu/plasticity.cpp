@@ -90,4 +90,51 @@ void weight_project(const WeightProject& a, Stream) {
   }
 }
 
+void unit_utility(const UnitUtility& a, Stream) {
+  const std::int64_t units = a.sum_abs.size();
+  double* const sums = a.sum_abs.as<double>();
+  const bool clear = a.keep_every == 0 || a.step->step % a.keep_every != 0;
+  parallel_for(units, 64, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+    if (a.step->finite && a.utility) {
+      const float* const w = a.weight_out.as<float>();
+      std::vector<float> out(std::size_t(end - begin));
+      for (std::int64_t o = 0; o < a.weight_out.rows(); ++o)
+        for (std::int64_t f = begin; f < end; ++f) out[std::size_t(f - begin)] += std::abs(w[o * units + f]);
+      for (std::int64_t f = begin; f < end; ++f) {
+        const float now = float(sums[f] / a.rows) *
+                          (out[std::size_t(f - begin)] / float(std::max<std::int64_t>(1, a.weight_out.rows())));
+        float& utility = a.utility.as<float>()[f];
+        utility = float(a.decay) * utility + float(1.0 - a.decay) * now;
+      }
+    }
+    for (std::int64_t f = begin; f < end; ++f) {
+      if (a.step->finite) a.steps.as<std::int32_t>()[f] += 1;
+      if (clear) sums[f] = 0.0;
+    }
+  });
+}
+
+namespace {
+
+template <class T>
+void reset_units(const UnitReset& a) {
+  T* const to = a.array.as<T>();
+  for (std::int64_t n = 0; n < a.units.size(); ++n) {
+    const std::int64_t unit = a.units.as<std::int32_t>()[n];
+    for (std::int64_t i = 0; i < a.inputs; ++i)
+      to[a.fc1_weight + unit * a.inputs + i] = T(a.rows ? a.rows.as<float>()[n * a.inputs + i] : 0.0f);
+    to[a.fc1_bias + unit] = T(0.0f);
+    for (std::int64_t o = 0; o < a.outputs; ++o) to[a.fc2_weight + o * a.hidden + unit] = T(0.0f);
+  }
+}
+
+}  // namespace
+
+void unit_reset(const UnitReset& a, Stream) {
+  if (a.array.dtype == DType::bf16)
+    reset_units<bf16>(a);
+  else
+    reset_units<float>(a);
+}
+
 }  // namespace eg::cpu

@@ -47,4 +47,28 @@ void weight_project(const WeightProject& a, Stream) {
   }
 }
 
+void unit_utility(const UnitUtility& a, Stream) {
+  const std::int64_t units = a.sum_abs.size();
+  for (std::int64_t f = 0; f < units && a.step->finite; ++f) {
+    put(a.steps, f, get(a.steps, f) + 1.0);
+    if (!a.utility) continue;
+    double out = 0.0;
+    for (std::int64_t o = 0; o < a.weight_out.rows(); ++o) out += std::abs(get(a.weight_out, o * units + f));
+    const double now = get(a.sum_abs, f) / a.rows * (out / double(a.weight_out.rows()));
+    put(a.utility, f, a.decay * get(a.utility, f) + (1.0 - a.decay) * now);
+  }
+  if (a.keep_every > 0 && a.step->step % a.keep_every == 0) return;
+  for (std::int64_t f = 0; f < units; ++f) put(a.sum_abs, f, 0.0);
+}
+
+void unit_reset(const UnitReset& a, Stream) {
+  for (std::int64_t n = 0; n < a.units.size(); ++n) {
+    const auto unit = std::int64_t(get(a.units, n));
+    for (std::int64_t i = 0; i < a.inputs; ++i)
+      put(a.array, a.fc1_weight + unit * a.inputs + i, a.rows ? get(a.rows, n * a.inputs + i) : 0.0);
+    put(a.array, a.fc1_bias + unit, 0.0);
+    for (std::int64_t o = 0; o < a.outputs; ++o) put(a.array, a.fc2_weight + o * a.hidden + unit, 0.0);
+  }
+}
+
 }  // namespace eg::reference

@@ -4,7 +4,7 @@
 namespace eg::test {
 namespace {
 
-const Covers covers{"weight_penalty", "weight_perturb", "weight_project"};
+const Covers covers{"weight_penalty", "weight_perturb", "weight_project", "unit_utility", "unit_reset"};
 using Vector = std::vector<double>;
 const double u = unit_roundoff(DType::f32);
 const std::vector<std::int64_t> kSizes{1, 31, 33, 197, 35001};
@@ -134,6 +134,61 @@ TEST_CASE("weight_project: the norm is the one that was asked for") {
     for (std::int64_t i = s.begin; i < s.end; ++i) sum += w[std::size_t(i)] * w[std::size_t(i)];
     if (s.begin < s.end) CHECK(std::sqrt(sum) == doctest::Approx(double(s.bound)).epsilon(1e-6));
   }
+}
+
+TEST_CASE("unit_utility: agrees with the reference; counts steps, and clears the sums when they were not to be kept") {
+  for (const std::int64_t units : {1, 31, 33, 257})
+    for (const std::int64_t outputs : {1, 31, 65})
+      for (int options = 0; options < 8; ++options) {
+        const bool utility = (options & 1) != 0, keep = (options & 2) != 0, finite = (options & 4) != 0;
+        EVERGRAD_CONFORMS(
+            unit_utility, UnitUtility, cat(units, " x ", outputs, " options ", options), DType::f32,
+            [&](Arguments& a) {
+              a.step.step = 12, a.step.finite = finite;
+              UnitUtility p;
+              p.sum_abs = a.typed("sum_abs", DType::f64, {units}, between(0.0, 100.0), Use::added);
+              if (utility) {
+                p.weight_out = a.stat("weight_out", {outputs, units});
+                p.utility = a.typed("utility", DType::f32, {units}, between(0.0, 1.0), Use::added);
+              }
+              p.steps = a.typed("steps", DType::i32, {units}, integers(0, 9), Use::added);
+              p.rows = 130.0, p.decay = 0.9, p.keep_every = keep ? 4 : 5, p.step = a.step_record();
+              return p;
+            },
+            [&](const Values& in, const Values&) {
+              Values bounds{{"sum_abs", Vector(std::size_t(units), 0.0)}, {"steps", Vector(std::size_t(units), 0.0)}};
+              for (std::size_t f = 0; utility && f < std::size_t(units); ++f) {
+                double out = 0.0;
+                for (std::size_t o = 0; o < std::size_t(outputs); ++o)
+                  out += std::abs(in.at("weight_out")[o * std::size_t(units) + f]) / double(outputs);
+                const double now = in.at("sum_abs")[f] / 130.0 * out;
+                // The mean of absolute weights, three products, a sum.
+                bounds["utility"].push_back(0.1 * (sum_error(outputs, now) + 4.0 * u * now) +
+                                            3.0 * u * (in.at("utility")[f] + now));
+              }
+              return bounds;
+            });
+      }
+}
+
+TEST_CASE("unit_reset: writes rows, bias and column of the named units, and nothing else") {
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const bool rows : {false, true})
+      for (const std::int64_t inputs : {1, 7, 300}) {
+        const std::int64_t hidden = 33, outputs = inputs + 4, fc2 = 16, bias = fc2 + hidden * outputs, fc1 = bias + 40;
+        EVERGRAD_CONFORMS(
+            unit_reset, UnitReset, cat(inputs, " rows ", rows, " ", type), DType::f32,
+            [&](Arguments& a) {
+              UnitReset p;
+              p.array = a.out("array", type, {fc1 + hidden * inputs + 5}, true);
+              p.fc1_weight = fc1, p.fc1_bias = bias, p.fc2_weight = fc2;
+              p.inputs = inputs, p.hidden = hidden, p.outputs = outputs;
+              p.units = a.typed("units", DType::i32, {3}, [](const Key&, std::int64_t i) { return double(i * 16); });
+              if (rows) p.rows = a.stat("rows", {3, inputs});
+              return p;
+            },
+            equal());
+      }
 }
 
 TEST_CASE("plasticity: a step with a gradient that is not finite changes no bit") {
