@@ -98,6 +98,7 @@ Tensor Trainer::loss_of(const StepInputs& in, std::int64_t begin, std::int64_t e
 /// Everything that the device does in a step. Only enqueues, so that it can be recorded; but on host devices, where a
 /// loss is known at once, a bad one is reported before anything else happens.
 void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) {
+  ctx.images = in.count;
   // Gradient accumulation: the mean over the whole batch, split into passes, is the sum of the parts over one divisor.
   const std::int64_t parts = std::min<std::int64_t>(config_.accumulate, in.count);
   for (std::int64_t part = 0; part < parts; ++part) {
@@ -133,6 +134,7 @@ StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& cla
     report_divergence(inputs_of(batch, class_mask, model_.config.classes, config_.device), true, result.loss);
   download_record();
   result.applied = record().finite != 0;
+  optimizer_->after_step(ctx);
   record().step += 1;
   if (record().skipped_in_a_row >= 20)
     throw Diverged(cat("20 updates in a row were skipped because the gradient was not finite (last at step ",
@@ -183,7 +185,8 @@ void Trainer::begin_task(std::int64_t task, const std::string& head_policy, bool
   if (head_policy == "zero") zero_head(model_, arena_);
   if (head_policy == "multi") heads_.switch_head(model_, arena_, task - 1, task, config_.seed);
   upload_record();  // what acts between tasks may draw random numbers by the step's number
-  StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), 1.0, {}, task};
+  StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), 1.0, {}};
+  ctx.task = task;
   optimizer_->task_boundary(ctx, keep_optimizer_state);
   if (ema_ && (head_policy != "keep" || ctx.weights_changed)) ema_->rebase();
   upload_record();

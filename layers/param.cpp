@@ -43,6 +43,10 @@ std::vector<double> ParamArena::draw(const Param& p, std::uint64_t seed, std::ui
   return eg::draw(p.init, p.size(), key(seed, "init", p.name, redraw));
 }
 
+std::vector<double> ParamArena::draw_row(const Param& p, std::int64_t row, std::uint64_t seed, std::uint32_t step) {
+  return eg::draw(p.init, p.shape.cols(), key(seed, "unit", cat(p.name, '.', row), step));
+}
+
 void ParamArena::initialise(std::span<Param* const> params, std::uint64_t seed) const {
   for (const Param* p : params) p->master.copy_from(Tensor::from(draw(*p, seed), p->shape, p->master.dtype(), device));
   refresh_work();

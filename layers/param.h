@@ -58,6 +58,9 @@ struct Param {
   bool frozen = false;
   std::int64_t offset = 0;  // first element in the flat arenas; a multiple of 16
   UnitLink link;
+  /// On fc1's weight, for methods that watch hidden units: f64 [F], to which every training forward pass adds the sums of
+  /// |gelu| over its rows. Empty where nobody watches.
+  Tensor activity;
 
   Tensor value;   // what the forward pass reads: a slice of the master arena, or of the bf16 copy
   Tensor master;  // fp32 (f64 on reference): a slice of ParamArena::master
@@ -77,6 +80,8 @@ struct ParamArena {
   void build(std::span<Param* const> params, Device device, DType activation, bool narrow_gradients = false);
   /// Draws one parameter from its Init on the host: the same bits on every device, key (seed, "init/<name>", step).
   static std::vector<double> draw(const Param& p, std::uint64_t seed, std::uint32_t redraw = 0);
+  /// One row of a matrix, drawn from its Init for a unit that begins at this step: key (seed, "unit/<name>.<row>", step).
+  static std::vector<double> draw_row(const Param& p, std::int64_t row, std::uint64_t seed, std::uint32_t step);
   void initialise(std::span<Param* const> params, std::uint64_t seed) const;
   /// Refreshes the bf16 working copy from the masters (after a load or a reset; optimizers do it in their own pass).
   void refresh_work() const;

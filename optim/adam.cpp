@@ -3,6 +3,7 @@
 
 #include "optim/options_reader.h"
 #include "optim/segments.h"
+#include "optim/unit_steps.h"
 
 namespace eg {
 
@@ -27,21 +28,26 @@ class Adam final : public Optimizer {
   std::string name() const override { return decoupled_ ? "adamw" : "adam"; }
   void prepare(StepContext& ctx) override { ctx.host_step->slot[0].lr = lr_ * ctx.lr_factor; }
   void step(StepContext& ctx) override {
-    EVERGRAD_CALL(arena_.device, adam_update,
-                  AdamUpdate{.weight = arena_.master.view(),
-                             .grad = arena_.grad.view(),
-                             .m = m_.view(),
-                             .v = v_.view(),
-                             .work = arena_.work ? arena_.work.view() : TensorView{},
-                             .segments = segments_,
-                             .step = ctx.device_step,
-                             .beta1 = beta1_,
-                             .beta2 = beta2_,
-                             .eps = eps_,
-                             .decoupled = decoupled_},
-                  ctx.stream);
+    const AdamUpdate update{.weight = arena_.master.view(),
+                            .grad = arena_.grad.view(),
+                            .m = m_.view(),
+                            .v = v_.view(),
+                            .work = arena_.work ? arena_.work.view() : TensorView{},
+                            .segments = segments_,
+                            .step = ctx.device_step,
+                            .beta1 = beta1_,
+                            .beta2 = beta2_,
+                            .eps = eps_,
+                            .decoupled = decoupled_};
+    EVERGRAD_CALL(arena_.device, adam_update, update, ctx.stream);
+    adam_update_by_unit(arena_.device, update, units_, weight_decay_, 0, ctx.stream);
     EVERGRAD_CALL(arena_.device, step_finish, StepFinish{.step = ctx.device_step}, ctx.stream);
   }
+  void count_by_unit(const std::vector<Units>& units) override {
+    units_ = units;
+    segments_ = without_units(segments_, units);
+  }
+  void visit_moments(const std::function<void(Tensor&)>& visit) override { visit(m_), visit(v_); }
   void task_boundary(StepContext& ctx, bool keep_state) override {
     if (keep_state) return;
     m_.set_zero();
@@ -65,6 +71,7 @@ class Adam final : public Optimizer {
   double beta1_ = 0.9, beta2_ = 0.999, eps_ = 1e-8, weight_decay_ = 0.0;
   Tensor m_, v_;
   std::vector<Segment> segments_;
+  std::vector<Units> units_;
 };
 
 }  // namespace

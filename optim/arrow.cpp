@@ -14,6 +14,7 @@
 #include "optim/arrow_options.h"
 #include "optim/arrow_targets.h"
 #include "optim/segments.h"
+#include "optim/unit_steps.h"
 
 namespace eg {
 namespace {
@@ -43,6 +44,11 @@ class Arrow final : public Optimizer {
   void prepare(StepContext& ctx) override;
   void on_gradient_final(int group, StepContext& ctx) override;
   void step(StepContext& ctx) override;
+  void count_by_unit(const std::vector<Units>& units) override;
+  void visit_moments(const std::function<void(Tensor&)>& visit) override {
+    if (m_) visit(m_), visit(v_);
+  }
+  void units_replaced(int block) override;
   void task_boundary(StepContext& ctx, bool keep_state) override;
   void visit_state(const std::function<void(const std::string&, Tensor&)>& visit) override;
   std::size_t state_bytes() const override;
@@ -66,6 +72,7 @@ class Arrow final : public Optimizer {
   Device device_;
   std::vector<Group> groups_;
   std::vector<Segment> rest_;
+  std::vector<Units> units_;
   Tensor m_, v_;  // over the whole arena, with base=adamw
   SideStream observing_;
 };
@@ -187,21 +194,21 @@ void Arrow::update_group(Group& g, StepContext& ctx) {
 void Arrow::update_rest(StepContext& ctx) {
   const TensorView weight = arena_.master.view(), grad = arena_.grad.view();
   const TensorView work = arena_.work ? arena_.work.view() : TensorView{};
-  if (s_.adamw_base)
-    EVERGRAD_CALL(device_, adam_update,
-                  AdamUpdate{.weight = weight,
-                             .grad = grad,
-                             .m = m_.view(),
-                             .v = v_.view(),
-                             .work = work,
-                             .segments = rest_,
-                             .step = ctx.device_step,
-                             .beta1 = s_.beta1,
-                             .beta2 = s_.beta2,
-                             .eps = s_.eps,
-                             .decoupled = true},
-                  ctx.stream);
-  else
+  if (s_.adamw_base) {
+    const AdamUpdate update{.weight = weight,
+                            .grad = grad,
+                            .m = m_.view(),
+                            .v = v_.view(),
+                            .work = work,
+                            .segments = rest_,
+                            .step = ctx.device_step,
+                            .beta1 = s_.beta1,
+                            .beta2 = s_.beta2,
+                            .eps = s_.eps,
+                            .decoupled = true};
+    EVERGRAD_CALL(device_, adam_update, update, ctx.stream);
+    adam_update_by_unit(device_, update, units_, s_.weight_decay, kBaseSlot, ctx.stream);
+  } else {
     EVERGRAD_CALL(device_, sgd_update,
                   SgdUpdate{.weight = weight,
                             .grad = grad,
@@ -210,6 +217,30 @@ void Arrow::update_rest(StepContext& ctx) {
                             .step = ctx.device_step,
                             .decoupled = true},
                   ctx.stream);
+  }
+}
+
+/// Units whose matrices ARROW itself updates are not counted by unit: its steps have no bias correction.
+void Arrow::count_by_unit(const std::vector<Units>& units) {
+  const bool mlp = std::any_of(groups_.begin(), groups_.end(), [](const Group& g) {
+    return std::any_of(g.targets.begin(), g.targets.end(), [](const ArrowRun& t) { return t.module >= 4; });
+  });
+  if (mlp || !s_.adamw_base) return;
+  units_ = units;
+  rest_ = without_units(rest_, units);
+}
+
+/// Columns of the window that hold a block's MLP refer to weights that are gone: the group begins anew.
+void Arrow::units_replaced(int block) {
+  for (Group& g : groups_) {
+    const bool concerned = std::any_of(g.targets.begin(), g.targets.end(),
+                                       [&](const ArrowRun& t) { return t.block == block && t.module >= 4; });
+    if (!concerned) continue;
+    for (const Tensor& momentum : g.momenta) momentum.set_zero();
+    ArrowState s = read_state(g);
+    s.filled = s.next = s.committed = s.t = 0;
+    write_state(g, s);
+  }
 }
 
 void Arrow::step(StepContext& ctx) {

@@ -39,8 +39,15 @@ struct StepContext {
   StepRecord* host_step = nullptr;    // its host image; written to the device before the step begins
   double lr_factor = 1.0;             // schedule value relative to the base rate, in [0, 1] after warm-up
   Stream stream;
+  std::int64_t images = 0;       // of this step
   std::int64_t task = 0;         // task_boundary: number of the task that begins, from 0
   bool weights_changed = false;  // task_boundary: a method wrote weights
+};
+
+/// The hidden units of one block's MLP, some of which a method replaces from time to time.
+struct Units {
+  Param *fc1_weight = nullptr, *fc1_bias = nullptr, *fc2_weight = nullptr;  // [F,I], [F], [O,F]
+  Tensor steps;                                                             // i32 [F]: updates since the unit was new
 };
 
 class Optimizer {
@@ -55,6 +62,15 @@ class Optimizer {
   /// All gradients are final and grad_norm/finite/clip_scale stand in the device record: update the parameters, refresh
   /// the working copy, advance counts. A non-finite step must change nothing.
   virtual void step(StepContext& ctx) = 0;
+  /// Runs after the device has finished the step, on the host; may read the device and change weights.
+  virtual void after_step(StepContext& ctx) { (void)ctx; }
+  /// From now on an element of these matrices counts the updates of its unit, not of the whole model: a new unit's
+  /// moments are empty, and a large count would make its first steps three times too long (methods.md A.2).
+  virtual void count_by_unit(const std::vector<Units>& units) { (void)units; }
+  /// Visits state that has one number per weight, laid out as the arena; who replaces a unit clears its part.
+  virtual void visit_moments(const std::function<void(Tensor&)>& visit) { (void)visit; }
+  /// The MLP of this block has new units: gradients that are remembered of it belong to weights that are no more.
+  virtual void units_replaced(int block) { (void)block; }
   /// A new task begins. keep_state == false clears moments and counts. ARROW applies its own boundary policy.
   virtual void task_boundary(StepContext& ctx, bool keep_state) = 0;
   /// Visits every state tensor by name, for checkpoints. Small host-side numbers travel as f64 tensors too.

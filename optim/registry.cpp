@@ -57,6 +57,13 @@ const std::vector<Method>& methods() {
       beside("nap", "Scales every attention and MLP matrix back to its first length, so that the effective rate stays.",
              "Lyle et al. 2024, arXiv:2407.01800", "every=1", make_nap),
       beside(
+          "cbp",
+          "Continual backpropagation: a tiny share of hidden units, those that contribute least, begins anew all the "
+          "time.",
+          "Dohare et al. 2024, arXiv:2306.13812", "rate=1e-4, maturity=100, decay=0.99", make_cbp),
+      beside("redo", "Recycles dormant hidden units: those whose activation is a tiny share of their layer's.",
+             "Sokar et al. 2023, arXiv:2302.12902", "tau=0.025, every=128", make_redo),
+      beside(
           "head-reset", "Draws the head, or parts of some blocks, anew at every task.",
           "Nikishin et al. 2022, arXiv:2205.07802",
           "head=true, blocks=none|all|last:N|0,3, part=all|attention|mlp|norms, out-zero=false, clear-optimizer=false",
@@ -85,10 +92,6 @@ const Method& defaults_of(const Method& m, const MethodSpec& spec) {
 bool all_digits(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
-
-}  // namespace
-
-namespace {
 
 bool is_method(std::string_view name) {
   return std::any_of(methods().begin(), methods().end(), [&](const Method& m) { return m.info.name == name; });

@@ -41,6 +41,9 @@ class Sgd final : public Optimizer {
                   ctx.stream);
     EVERGRAD_CALL(arena_.device, step_finish, StepFinish{.step = ctx.device_step}, ctx.stream);
   }
+  void visit_moments(const std::function<void(Tensor&)>& visit) override {
+    if (momentum_) visit(momentum_);
+  }
   void task_boundary(StepContext& ctx, bool keep_state) override {
     if (keep_state) return;
     if (momentum_) momentum_.set_zero();

@@ -5,7 +5,7 @@
 
 namespace eg::ops {
 
-void Mlp::check(const In& in, const Attrs&) {
+void Mlp::check(const In& in, const Attrs& attrs) {
   const auto& [x, w1, b1, w2, b2] = in;
   require_activation(name, "x", x);
   require_rank(name, "x", x, 1);
@@ -17,6 +17,7 @@ void Mlp::check(const In& in, const Attrs&) {
   require_like(name, "w2", w2, x);
   require_rank(name, "w2", w2, 2, 2);
   require_shape(name, "w2", w2, {w2.dim(0), w1.dim(0)}, "outputs by hidden units, the rows of w1");
+  if (attrs.activity) require_shape(name, "activity", attrs.activity, {w1.dim(0)}, "one entry per hidden unit");
   if (!b2) return;
   require_like(name, "b2", b2, x);
   require_shape(name, "b2", b2, {w2.dim(0)}, "one entry per row of w2");
@@ -36,6 +37,9 @@ Mlp::Out Mlp::forward(const In& in, const Attrs& attrs, Saved* saved) {
     up.bias = b1.view();
     up.aux = matrix(z);
     EVERGRAD_CALL(x.device(), matmul, up);
+    if (saved && attrs.activity)
+      EVERGRAD_CALL(x.device(), unit_statistics,
+                    UnitStatistics{.z = matrix(z), .sum_abs = attrs.activity.view(), .kind = attrs.kind});
     if (!saved) z = {};
     Matmul down{.a = matrix(h), .b = w2.view(), .c = matrix(y), .transpose_b = true};
     if (b2) down.epilogue = Epilogue::bias, down.bias = b2.view();

@@ -21,6 +21,7 @@ struct Mlp {
   using Out = std::array<Tensor, results>;
   struct Attrs {
     GeluKind kind = GeluKind::erf;
+    Tensor activity;  // f64 [F], optional: += the sums of |h| over the rows, in passes that keep what backward needs
   };
   struct Saved {
     Tensor x, w1, w2, z, h;

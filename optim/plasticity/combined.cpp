@@ -13,6 +13,7 @@ class Combined final : public Optimizer {
       : base_(std::move(base)), parts_(std::move(parts)) {
     std::stable_sort(parts_.begin(), parts_.end(),
                      [](const auto& a, const auto& b) { return int(a->stage()) < int(b->stage()); });
+    for (const auto& p : parts_) p->attach(*base_);
   }
   std::string name() const override {
     std::string all = base_->name();
@@ -27,6 +28,14 @@ class Combined final : public Optimizer {
   void step(StepContext& ctx) override {
     base_->step(ctx);
     for (const auto& p : parts_) p->after_update(ctx);
+  }
+  void after_step(StepContext& ctx) override {
+    base_->after_step(ctx);
+    bool changed = false;
+    for (const auto& p : parts_) {
+      changed |= p->after_step(ctx);
+      if (changed && p->stage() >= Stage::clipping) p->after_update(ctx);
+    }
   }
   void task_boundary(StepContext& ctx, bool keep_state) override {
     const bool later = ctx.task > 0;

@@ -21,11 +21,15 @@ class Intervention {
   virtual ~Intervention() = default;
   virtual std::string name() const = 0;
   virtual Stage stage() const = 0;
+  /// Called once, with the update rule it works beside.
+  virtual void attach(Optimizer& base) { (void)base; }
   /// Adds the gradient of a penalty on the parameters of `group` (a block, or depth for the rest), inside backward,
   /// before anybody reads it. Only enqueues.
   virtual void penalty(int group, StepContext& ctx) { (void)group, (void)ctx; }
   /// After the base's update. Only enqueues; changes nothing when the step's gradient was not finite.
   virtual void after_update(StepContext& ctx) { (void)ctx; }
+  /// On the host, when the device has finished the step. True: weights were changed, so projections run once more.
+  virtual bool after_step(StepContext& ctx) { return (void)ctx, false; }
   /// Between tasks: ctx.task is the one that begins, never the first. Says so in ctx.weights_changed.
   virtual void task_boundary(StepContext& ctx) { (void)ctx; }
   /// The base's moments do not survive a task boundary.
@@ -50,5 +54,7 @@ std::unique_ptr<Intervention> make_weight_clipping(const MethodSpec& spec, const
 std::unique_ptr<Intervention> make_nap(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_reset(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_fresh(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_cbp(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_redo(const MethodSpec& spec, const Parameters& p);
 
 }  // namespace eg

@@ -24,6 +24,7 @@ struct Piece {
   bool decays = true, frozen = false;
   Shape shape = {};  // empty: [1, n]
   Init init = {};
+  UnitLink link = {};
 };
 
 struct Rig {
@@ -33,6 +34,7 @@ struct Rig {
   StepRecord record;
   std::unique_ptr<Optimizer> optimizer;
   int depth = 1;
+  Values activity;  // of hidden units in every step, where a method watches them
 
   Rig(Device device, const std::string& method, const std::vector<Piece>& pieces, double lr = -1.0, double decay = 0.0,
       double max_norm = 0.0, DType activation = DType::f64)
@@ -44,7 +46,7 @@ struct Rig {
       p.frozen = piece.frozen;
       p.shape = piece.shape.rank() ? piece.shape : Shape{1, std::int64_t(piece.start.size())};
       depth = std::max(depth, piece.block + 1);
-      p.fan_in = p.shape.cols(), p.init = piece.init;
+      p.fan_in = p.shape.cols(), p.init = piece.init, p.link = piece.link;
       list.push_back(&p);
     }
     arena.build(list, device, activation == DType::bf16 ? activation : device.statistic());
@@ -62,12 +64,18 @@ struct Rig {
     for (std::size_t i = 0; i < list.size(); ++i)
       list[i]->grad.copy_from(Tensor::from(gradients[i], list[i]->shape, list[i]->grad.dtype(), arena.device));
     StepContext ctx = context(factor);
+    ctx.images = 1;
     optimizer->prepare(ctx);
+    // What a forward pass would add: unit f is active in proportion to f + 1.
+    for (Param* p : list)
+      for (std::int64_t f = 0; p->activity && f < p->activity.size(); ++f)
+        p->activity.data_as<double>()[f] += activity.empty() ? double(f + 1) : activity[std::size_t(f)];
     for (int group = depth; group >= 0; --group) optimizer->on_gradient_final(group, ctx);
     const Segment all{0, arena.size};
     EVERGRAD_CALL(arena.device, global_norm,
                   GlobalNorm{.grad = arena.grad.view(), .segments = {&all, 1}, .step = &record});
     optimizer->step(ctx);
+    optimizer->after_step(ctx);
     record.step += 1;
   }
   void step(const Values& gradient, double factor = 1.0) { step(std::vector<Values>{gradient}, factor); }

@@ -10,19 +10,28 @@ using namespace eg::test;
 namespace {
 
 std::vector<Piece> small_model() {
-  return {{.start = Values(37, 0.25), .name = "blocks.0.attn.proj.weight"},
-          {.start = Values(36, -0.5),
-           .name = "blocks.1.attn.qkv.weight",
-           .module = Module::qkv,
-           .block = 1,
-           .shape = {6, 6}},
-          {.start = Values(5, 0.75),
-           .name = "blocks.1.norm1.weight",
-           .module = Module::norm1,
-           .block = 1,
-           .decays = false,
-           .shape = {5}},
-          {.start = Values(31, 1.0), .name = "head.weight", .module = Module::head, .block = -1}};
+  return {
+      {.start = Values(37, 0.25), .name = "blocks.0.attn.proj.weight"},
+      {.start = Values(36, -0.5),
+       .name = "blocks.1.attn.qkv.weight",
+       .module = Module::qkv,
+       .block = 1,
+       .shape = {6, 6}},
+      {.start = Values(5, 0.75),
+       .name = "blocks.1.norm1.weight",
+       .module = Module::norm1,
+       .block = 1,
+       .decays = false,
+       .shape = {5}},
+      {.start = Values(31, 1.0), .name = "head.weight", .module = Module::head, .block = -1},
+      {.start = Values(24, 0.5),
+       .name = "blocks.0.mlp.fc1.weight",
+       .module = Module::fc1,
+       .shape = {8, 3},
+       .init = {Init::Rule::normal, 0.5},
+       .link = {4, 5, 6}},
+      {.start = Values(8, 0.1), .name = "blocks.0.mlp.fc1.bias", .module = Module::fc1, .decays = false, .shape = {8}},
+      {.start = Values(16, -0.3), .name = "blocks.0.mlp.fc2.weight", .module = Module::fc2, .shape = {2, 8}}};
 }
 
 std::vector<Values> gradients(int step) {
@@ -47,7 +56,8 @@ std::vector<std::string> variants() {
         "arrow:paper:window=3:boundary=keep:alpha-schedule=exponential:alpha-final=0.1",
         "sgd+l2init:strength=0.1+nap:every=3", "arrow:window=3+shrink-perturb:variant=b+weight-clipping:kappa=1",
         "sgd+shrink-perturb:variant=d:noise=0.1", "shrink-perturb:variant=f:shrink=0.01", "shrink-perturb:variant=c",
-        "sgd+shrink-perturb:variant=e+l2:strength=0.01"})
+        "sgd+shrink-perturb:variant=e+l2:strength=0.01", "cbp:rate=0.1:maturity=2+nap", "sgd+cbp:rate=0.2:maturity=1",
+        "arrow:window=3:mlp+redo:every=4:tau=0.5"})
     all.push_back(more);
   return all;
 }
