@@ -61,11 +61,27 @@ struct UnitReset {
   TensorView rows;                                            // stat [n,I], optional
 };
 
+/// TRAC before the base's update: h = sum of clip grad way, then one step of the tuners (engine/trac_tune.h). The way is
+/// `way`, or, without it, (weight - anchor) / (scale + eps). A non-finite h marks the step as not finite.
+struct TracMeasure {
+  TensorView grad, weight, anchor, way;  // whole arenas
+  TensorView state;                      // f64 [kTracState]
+  StepRecord* step = nullptr;
+};
+/// TRAC after the base's update, which took the weights from `before` to `weight`: way += weight - before (without
+/// `way`, it is made from `before` and the scale that held then), weight = anchor + max(scale, 0) way.
+struct TracApply {
+  TensorView weight, work, before, anchor, way, state;
+  const StepRecord* step = nullptr;
+};
+
 #define EVERGRAD_FOR_EACH_PLASTICITY_KERNEL(X) \
   X(weight_penalty, WeightPenalty)             \
   X(weight_perturb, WeightPerturb)             \
   X(weight_project, WeightProject)             \
   X(unit_utility, UnitUtility)                 \
-  X(unit_reset, UnitReset)
+  X(unit_reset, UnitReset)                     \
+  X(trac_measure, TracMeasure)                 \
+  X(trac_apply, TracApply)
 
 }  // namespace eg

@@ -14,7 +14,7 @@ namespace eg {
 
 /// Where in a step an intervention writes weights (methods.md 0.4). Several go in this order; a projection is last,
 /// because any later write would break what it promises.
-enum class Stage : int { noise, replacement, clipping, projection };
+enum class Stage : int { scaling, noise, replacement, clipping, projection };
 
 class Intervention {
  public:
@@ -26,6 +26,8 @@ class Intervention {
   /// Adds the gradient of a penalty on the parameters of `group` (a block, or depth for the rest), inside backward,
   /// before anybody reads it. Only enqueues.
   virtual void penalty(int group, StepContext& ctx) { (void)group, (void)ctx; }
+  /// Before the base's update; the norm is known. Only enqueues, and changes no weight.
+  virtual void before_update(StepContext& ctx) { (void)ctx; }
   /// After the base's update. Only enqueues; changes nothing when the step's gradient was not finite.
   virtual void after_update(StepContext& ctx) { (void)ctx; }
   /// On the host, when the device has finished the step. True: weights were changed, so projections run once more.
@@ -56,5 +58,6 @@ std::unique_ptr<Intervention> make_reset(const MethodSpec& spec, const Parameter
 std::unique_ptr<Intervention> make_fresh(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_cbp(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_redo(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_trac(const MethodSpec& spec, const Parameters& p);
 
 }  // namespace eg

@@ -56,8 +56,8 @@ std::vector<std::string> variants() {
         "arrow:paper:window=3:boundary=keep:alpha-schedule=exponential:alpha-final=0.1",
         "sgd+l2init:strength=0.1+nap:every=3", "arrow:window=3+shrink-perturb:variant=b+weight-clipping:kappa=1",
         "sgd+shrink-perturb:variant=d:noise=0.1", "shrink-perturb:variant=f:shrink=0.01", "shrink-perturb:variant=c",
-        "sgd+shrink-perturb:variant=e+l2:strength=0.01", "cbp:rate=0.1:maturity=2+nap", "sgd+cbp:rate=0.2:maturity=1",
-        "arrow:window=3:mlp+redo:every=4:tau=0.5"})
+        "sgd+shrink-perturb:variant=e+l2:strength=0.01", "cbp:rate=0.1:maturity=2+nap", "sgd+trac",
+        "arrow:window=3+trac:mode=literal", "sgd+cbp:rate=0.2:maturity=1", "arrow:window=3:mlp+redo:every=4:tau=0.5"})
     all.push_back(more);
   return all;
 }
@@ -71,7 +71,8 @@ TEST_CASE("methods: the same gradients give the same bits") {
       Rig a(d, method, small_model(), -1.0, -1.0, 1.0), b(d, method, small_model(), -1.0, -1.0, 1.0);
       for (int i = 0; i < 12; ++i) a.step(gradients(i)), b.step(gradients(i));
       CHECK(a.bits() == b.bits());
-      CHECK(a.weights(0) != Values(37, 0.25));
+      // TRAC does not move along gradients without a common direction.
+      if (method.find("trac") == std::string::npos) CHECK(a.weights(0) != Values(37, 0.25));
     }
 }
 
