@@ -1,0 +1,134 @@
+// tests/emulated/test_streams.cpp - streams, events, recordings and settings of the emulated device.
+#include "tests/emulated/arrays.h"
+
+namespace eg::emulated_backend {
+namespace {
+
+constexpr std::size_t kN = 128;
+
+void add(const Array<float>& from, const Array<float>& to, float value, Stream s) {
+  launch("add", add_probe(), dim3(unsigned(kN / 64)), dim3(64), 0, s, AddProbe{from.data(), to.data(), value});
+}
+
+/// Two streams: x = 1 on one, y = x + 1 on the other, with or without waiting; returns y[0].
+float two_streams(bool waits, std::uint64_t seed) {
+  emulated::settings().lazy = true, emulated::settings().stream_seed = seed;
+  const Array<float> zero(kN), x(kN), y(kN);
+  const Stream a = device().create_stream(), b = device().create_stream();
+  const Event e = device().create_event();
+  add(zero, x, 1.0f, a);
+  if (waits) device().record(e, a), device().wait(b, e);
+  add(x, y, 1.0f, b);
+  device().synchronize(a);
+  device().synchronize(b);
+  const float result = y.values(b)[0];
+  device().destroy_event(e);
+  device().destroy_stream(a), device().destroy_stream(b);
+  return result;
+}
+
+}  // namespace
+
+TEST_CASE("streams: a missing wait shows within forty seeds, a wait always holds") {
+  const Restore restore;
+  int seen = 0;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    CHECK(two_streams(true, seed) == 2.0f);
+    seen += two_streams(false, seed) != 2.0f;
+  }
+  CHECK(seen > 0);
+}
+
+TEST_CASE("streams: a host that reads before it waits shows within forty seeds") {
+  const Restore restore;
+  int seen = 0;
+  for (std::uint64_t seed = 0; seed < 40; ++seed) {
+    emulated::settings().lazy = true, emulated::settings().stream_seed = seed;
+    const Array<float> zero(kN), x(kN);
+    add(zero, x, 3.0f, {});
+    float early = -1.0f;
+    device().copy_to_host(&early, x.data(), sizeof early, {});
+    seen += early != 3.0f;
+    device().synchronize({});
+    CHECK(early == 3.0f);
+  }
+  CHECK(seen > 0);
+}
+
+TEST_CASE("streams: a recording gives what launching gives, again and again, in every order that its waits allow") {
+  const Restore restore;
+  for (const bool lazy : {false, true})
+    for (std::uint64_t seed = 0; seed < 10; ++seed) {
+      emulated::settings().lazy = lazy, emulated::settings().stream_seed = seed;
+      const Array<float> x(kN), y(kN), z(kN);
+      const Stream side = device().create_stream();
+      const Event begun = device().create_event(), done = device().create_event();
+      const auto body = [&] {  // x += 1; beside each other y = x + 10 and z = x + 100; then x = y + z by two steps
+        add(x, x, 1.0f, {});
+        device().record(begun, {}), device().wait(side, begun);
+        add(x, y, 10.0f, side);
+        add(x, z, 100.0f, {});
+        device().record(done, side), device().wait({}, done);
+        add(y, x, 0.5f, {});
+      };
+      body();
+      Graph graph;
+      REQUIRE(device().capture({}, body, &graph));
+      device().synchronize({});
+      CHECK(x.values()[5] == 11.5f);  // capturing runs nothing
+      for (int i = 0; i < 3; ++i) device().replay(graph, {});
+      CHECK(x.values()[5] == 4.0f * 11.5f);
+      CHECK(z.values()[5] == 3.0f * 11.5f + 101.0f);
+      device().destroy_graph(graph);
+      device().destroy_event(begun), device().destroy_event(done);
+      device().destroy_stream(side);
+    }
+}
+
+TEST_CASE("streams: what cannot be recorded is refused, and the recording ends") {
+  Graph graph;
+  const std::string text = error_of([&] {
+    device().capture(
+        {}, [] { device().allocate(64); }, &graph);
+  });
+  CHECK(has(text, "allocation"));
+  const Array<float> x(kN);
+  add(x, x, 1.0f, {});
+  CHECK(x.values()[0] == 1.0f);
+}
+
+TEST_CASE("streams: a fault in one launch is told at the next wait, and later work runs") {
+  const Restore restore;
+  for (const bool lazy : {false, true}) {
+    emulated::settings().lazy = lazy;
+    const Array<float> x(kN);
+    const std::string text = error_of([&] {
+      launch("add", add_probe(), dim3(1), dim3(1025), 0, {}, AddProbe{x.data(), x.data(), 1.0f});
+    });
+    CHECK(has(text, "add"));
+    add(x, x, 2.0f, {});
+    CHECK(x.values()[0] == 2.0f);
+  }
+}
+
+TEST_CASE("settings: what EVERGRAD_EMULATED may say, and what is told of everything else") {
+  const emulated::Settings s = emulated::parse_settings("workers=2,schedule=random:7,streams=lazy:3");
+  CHECK(s.workers == 2);
+  CHECK(s.schedule.random);
+  CHECK(s.schedule.seed == 7);
+  CHECK(s.lazy);
+  CHECK(s.stream_seed == 3);
+  const emulated::Settings none = emulated::parse_settings("");
+  CHECK_FALSE(none.lazy);
+  CHECK_FALSE(none.schedule.random);
+  CHECK_FALSE(emulated::parse_settings("schedule=round-robin,streams=eager").schedule.random);
+  for (const char* wrong :
+       {"workers", "workers=", "workers=x", "workers=0", "workers=2000", "schedule=fair", "schedule=round-robin:3",
+        "streams=lazy:x", "streams=slow", "threads=2", "workers=1;streams=lazy"}) {
+    const std::string text = error_of([&] { emulated::parse_settings(wrong); });
+    CAPTURE(std::string(wrong));
+    CHECK(has(text, std::string("EVERGRAD_EMULATED=") + wrong));
+  }
+}
+
+}  // namespace eg::emulated_backend
