@@ -53,6 +53,7 @@ struct Entry {
   Device device;
   const KernelTable* table;
   DeviceRuntime* runtime;
+  const Ladders* ladders = nullptr;
 };
 
 struct Registry {
@@ -112,16 +113,18 @@ const KernelTable& kernels(Device device) {
 }
 
 DeviceRuntime& runtime(Device device) { return *find(device).runtime; }
+const Ladders* ladders(Device device) { return find(device).ladders; }
 
-void register_device(Device device, const KernelTable* table, DeviceRuntime* device_runtime) {
+void register_device(Device device, const KernelTable* table, DeviceRuntime* device_runtime,
+                     const Ladders* device_ladders) {
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
   for (Entry& e : r.entries)
     if (e.device == device) {
-      e = {device, table, device_runtime};
+      e = {device, table, device_runtime, device_ladders};
       return;
     }
-  r.entries.push_back({device, table, device_runtime});
+  r.entries.push_back({device, table, device_runtime, device_ladders});
 }
 
 std::vector<Device> devices() {

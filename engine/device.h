@@ -75,12 +75,16 @@ class DeviceRuntime {
 };
 
 struct KernelTable;
+struct Ladders;
 /// The table and the runtime of a device. Both throw Error{device} with the list of what exists when it is absent.
 const KernelTable& kernels(Device device);
 DeviceRuntime& runtime(Device device);
 
+/// The device's teaching ladders (ladder.h), or null.
+const Ladders* ladders(Device device);
+
 /// Adds a device at run time (cuda/ and tests). The objects must outlive every tensor on the device.
-void register_device(Device device, const KernelTable* table, DeviceRuntime* runtime);
+void register_device(Device device, const KernelTable* table, DeviceRuntime* runtime, const Ladders* ladders = nullptr);
 std::vector<Device> devices();
 
 }  // namespace eg

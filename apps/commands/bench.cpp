@@ -9,6 +9,7 @@
 
 #include "apps/bench/ceilings.h"
 #include "apps/bench/kernel_bench.h"
+#include "apps/bench/ladder_bench.h"
 #include "apps/command.h"
 #include "apps/run/run_folder.h"
 #include "apps/run/table.h"
@@ -23,7 +24,7 @@ namespace {
 struct BenchOptions {
   ModelOptions model;
   MachineOptions machine;
-  std::string filter, json, compare, methods = "adamw,arrow";
+  std::string filter, json, compare, ladder, methods = "adamw,arrow";
   int batch = 64, classes = 100, steps = 12;
   double seconds = 0.3;
   bool kernels_only = false, step_only = false;
@@ -116,15 +117,19 @@ int bench(const BenchOptions& o) {
                              {"bf16_gflops", top.bf16_gflops},
                              {"copy_gb_per_s", top.copy_gb_per_s},
                              {"triad_gb_per_s", top.triad_gb_per_s}}}};
+  const BenchShape shape{o.batch,
+                         vit.tokens(),
+                         vit.dim,
+                         vit.heads,
+                         vit.hidden(),
+                         o.classes,
+                         std::int64_t(vit.channels) * vit.patch * vit.patch,
+                         vit.parameter_count()};
+  if (!o.ladder.empty()) {
+    std::cout << bench_ladder(machine.device, o.ladder, shape, top, o.seconds);
+    return 0;
+  }
   if (!o.step_only) {
-    BenchShape shape{o.batch,
-                     vit.tokens(),
-                     vit.dim,
-                     vit.heads,
-                     vit.hidden(),
-                     o.classes,
-                     std::int64_t(vit.channels) * vit.patch * vit.patch,
-                     vit.parameter_count()};
     std::vector<BenchRow> rows = bench_kernels(machine.device, machine.activation, shape, o.filter, o.seconds);
     TextTable table({"kernel", "ms", "GFLOP/s", "GB/s", "bound", "of ceiling"});
     for (BenchRow& r : rows) {
@@ -200,6 +205,11 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
       ->check(CLI::Range(0.001, 60.0));
   sub->add_flag("--kernels", o->kernels_only, "Kernels only");
   sub->add_flag("--step", o->step_only, "Whole steps only");
+  sub->add_option(
+         "--ladder", o->ladder,
+         "Climb a teaching ladder instead: matmul, attention or layer_norm, one idea per rung (--device emulated: "
+         "counted and checked, not timed)")
+      ->check(CLI::IsMember({"matmul", "attention", "layer_norm"}));
   sub->add_option("--json", o->json, "Also write everything as JSON");
   sub->add_option("--compare", o->compare, "Print speed-ups over an earlier --json file");
   add_model_options(*sub, o->model);

@@ -108,6 +108,28 @@ TEST_CASE("the emulated device gives the same bits under every schedule, stream 
   }
 }
 
+TEST_CASE(
+    "bench --ladder: every rung is explained, counted and checked; devices without kernels for a GPU are refused") {
+  const Args small = {"bench", "--dim", "32", "--depth", "1", "--heads", "2", "--image-size", "8", "--patch", "4"};
+  for (const std::string& device : kernel_devices())
+    for (const auto& [ladder, first] :
+         std::vector<std::pair<std::string, std::string>>{{"matmul", "one thread per output"},
+                                                          {"attention", "three passes"},
+                                                          {"layer_norm", "one thread per row"}}) {
+      const Ended e = evergrad(small + Args{"--device", device, "--ladder", ladder, "--batch", "2"});
+      INFO(e.all());
+      CHECK(e.code == 0);
+      CHECK(contains(e.out, first));
+      CHECK(contains(e.out, "trains"));
+      CHECK(contains(e.out, device == "emulated" ? "nothing about their speed" : "of bound"));
+    }
+  check_refused(evergrad(small + Args{"--device", "cpu", "--ladder", "matmul"}), 2, {"--device emulated"});
+  check_refused(evergrad(small + Args{"--ladder", "conv"}), 2, {"conv", "attention"});
+  if (has_emulated())
+    check_refused(evergrad(small + Args{"--device", "emulated", "--ladder", "attention", "--heads", "4"}), 2,
+                  {"heads of 8"});
+}
+
 TEST_CASE("devices that are refused say what there is") {
   const TemporaryFolder folder;
   if (has_emulated()) {

@@ -65,7 +65,7 @@ def find_nvdisasm():
 
 def compile_one(nvcc, source, file, arch, folder):
     """(cubin, ptx text, kernels) where kernels is {name: (registers, spilled bytes)}; or an error text."""
-    base = folder / f"{file.stem}-{arch}"
+    base = folder / f"{file.parent.name}-{file.stem}-{arch}"
     flags = ["-std=c++20", "-O3", f"-I{source}", "-DEVERGRAD_BACKEND=cuda_backend", f"-arch={arch}"]
     cubin = base.with_suffix(".cubin")
     done = subprocess.run([nvcc, *flags, "-Xptxas", "-v", "-cubin", "-o", cubin, file], capture_output=True, text=True)
@@ -105,7 +105,7 @@ def check(file, arch, result, nvdisasm, problems, rows):
             problems.append(f"{file.name}, {arch}: {name} spills {spilled} bytes ({registers} registers)")
         elif spilled:
             print(f"{file.name:24s} {arch:7s} {name[-60:]} spills {spilled} bytes")
-    wanted = WANTED.get(file.stem, {})
+    wanted = WANTED.get(file.stem, {}) if file.parent.name == "kernels" else {}  # ladders need not be fast
     code = code_of(nvdisasm, cubin) if nvdisasm and wanted else ptx
     for what, patterns in wanted.items():
         pattern = patterns[0 if nvdisasm else 1]
@@ -128,7 +128,7 @@ def main():
         print("SKIPPED: no nvcc on the PATH, in CUDACXX or in /usr/local/cuda/bin")
         return 77
     print("opcodes from " + (f"SASS ({nvdisasm})" if nvdisasm else "PTX: nvdisasm is not here (pip install nvidia-cuda-nvdisasm)"))
-    files = sorted(f for f in (o.source / "cuda" / "kernels").glob("*.cu") if o.only in f.stem)
+    files = sorted(f for part in ("kernels", "ladders") for f in (o.source / "cuda" / part).glob("*.cu") if o.only in f.stem)
     if not files:
         print(f"no kernel file in {o.source / 'cuda' / 'kernels'}")
         return 1
