@@ -186,7 +186,7 @@ void Trainer::begin_task(std::int64_t task, const std::string& head_policy, bool
   if (head_policy == "multi") heads_.switch_head(model_, arena_, task - 1, task, config_.seed);
   upload_record();  // what acts between tasks may draw random numbers by the step's number
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), 1.0, {}};
-  ctx.task = task;
+  ctx.task = task, ctx.head_changed = head_policy != "keep";
   optimizer_->task_boundary(ctx, keep_optimizer_state);
   if (ema_ && (head_policy != "keep" || ctx.weights_changed)) ema_->rebase();
   upload_record();

@@ -41,6 +41,7 @@ struct StepContext {
   Stream stream;
   std::int64_t images = 0;       // of this step
   std::int64_t task = 0;         // task_boundary: number of the task that begins, from 0
+  bool head_changed = false;     // task_boundary: the head has other weights than after the last step
   bool weights_changed = false;  // task_boundary: a method wrote weights
 };
 

@@ -82,16 +82,12 @@ class Combined final : public Optimizer {
 
 std::unique_ptr<Optimizer> combine(std::unique_ptr<Optimizer> base, std::vector<std::unique_ptr<Intervention>> parts) {
   if (parts.empty()) return base;
-  const auto has = [&](Stage stage) {
-    return std::any_of(parts.begin(), parts.end(), [&](const auto& p) { return p->stage() == stage; });
-  };
-  // TRAC keeps a reference point and a way from it for every weight: what rewrites weights would have to rewrite both.
-  check(
-      !has(Stage::scaling) || parts.size() == 1 || !(has(Stage::replacement) || has(Stage::projection)), Kind::usage,
-      [] {
-        return std::string(
-            "method: trac does not combine with cbp, redo, resets or nap, which rewrite weights behind its reference");
-      });
+  // TRAC keeps a reference point and a way from it for every weight: what rewrites weights would be undone by it.
+  const bool trac = std::any_of(parts.begin(), parts.end(), [](const auto& p) { return p->stage() == Stage::scaling; });
+  for (const auto& p : parts)
+    check(!trac || p->name() == "trac" || p->name() == "l2" || p->name() == "l2init", Kind::usage, [&] {
+      return cat("method: trac does not combine with ", p->name(), ", which rewrites weights behind its reference");
+    });
   for (std::size_t i = 0; i < parts.size(); ++i)
     for (std::size_t j = 0; j < i; ++j)
       check(parts[i]->name() != parts[j]->name(), Kind::usage,

@@ -14,7 +14,7 @@ namespace {
 
 class Trac final : public Intervention {
  public:
-  Trac(const MethodSpec& spec, const Parameters& p) : arena_(*p.arena) {
+  Trac(const MethodSpec& spec, const Parameters& p) : params_(p), arena_(*p.arena) {
     OptionReader r(spec);
     literal_ = r.choice("mode", {"accumulator", "literal"}, 0) == 1;
     rebase_ = r.choice("boundary", {"keep", "rebase"}, 0) == 1;
@@ -49,7 +49,8 @@ class Trac final : public Intervention {
                             .step = ctx.device_step},
                   ctx.stream);
   }
-  void task_boundary(StepContext&) override {
+  void task_boundary(StepContext& ctx) override {
+    if (ctx.head_changed) begin_head();
     if (!rebase_) return;
     anchor_.copy_from(arena_.master);
     if (way_) way_.set_zero();
@@ -76,6 +77,16 @@ class Trac final : public Intervention {
     state_.copy_from(Tensor::from(s, {kTracState}, DType::f64, arena_.device));
   }
 
+  /// A new head starts its own way; left alone, the next step would put the old one back.
+  void begin_head() {
+    for (const Param* p : params_.list) {
+      if (p->module != Module::head) continue;
+      anchor_.slice(p->offset, p->size()).copy_from(p->master.reshape({p->size()}));
+      if (way_) way_.slice(p->offset, p->size()).set_zero();
+    }
+  }
+
+  Parameters params_;
   ParamArena& arena_;
   bool literal_ = false, rebase_ = false;
   Tensor anchor_, before_, way_, state_;

@@ -88,7 +88,24 @@ TEST_CASE("trac: a new task keeps the reference or moves it; what rewrites weigh
     CHECK(rig.weights() == before);
     CHECK((rig.optimizer->scalars().at("trac.scale") == 0.0) == (boundary == "rebase"));
   }
-  CHECK(contains(usage_error([] { Rig(kCpu, "trac+nap", {{{1.0}}}); }), "does not combine"));
+  for (const char* other : {"nap", "shrink-perturb", "weight-clipping", "fresh"})
+    CHECK(contains(usage_error([&] { Rig(kCpu, cat("trac+", other), {{{1.0}}}); }), "does not combine"));
+}
+
+TEST_CASE("trac: a head that a new task draws anew is kept") {
+  for (const Device d : kBoth)
+    for (const std::string mode : {"literal", "accumulator"}) {
+      Piece head{{1.0, -2.0}};
+      head.name = "head.weight", head.module = Module::head, head.block = -1;
+      Rig rig(d, "sgd:momentum=0+trac:mode=" + mode, {head, {{1.0}}}, 0.1);
+      for (int i = 0; i < 60; ++i) rig.step({rig.weights(0), rig.weights(1)});
+      rig.list[0]->master.copy_from(Tensor::from(Values{7.0, 8.0}, {1, 2}, rig.list[0]->master.dtype(), d));
+      StepContext ctx = rig.context();
+      ctx.task = 1, ctx.head_changed = true;
+      rig.optimizer->task_boundary(ctx, true);
+      rig.step({{0.0, 0.0}, {0.0}});
+      CHECK(rig.weights(0) == Values{7.0, 8.0});
+    }
 }
 
 }  // namespace eg::test
