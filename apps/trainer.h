@@ -81,6 +81,7 @@ class Trainer {
   /// What forward() needs beside the images; crop [B, 3] is for training.
   VitContext context(bool training, const Tensor& crop = {}) const;
   Device device() const { return config_.device; }
+  std::uint64_t seed() const { return config_.seed; }
   /// Steps that were replayed from a recording.
   std::int64_t replays() const { return graph_.replays(); }
 

@@ -1,6 +1,7 @@
 // layers/attention.h - multi-head self-attention with one fused projection to q, k and v (Vaswani et al. 2017,
 // arXiv:1706.03762).
 #pragma once
+#include <functional>
 #include <optional>
 
 #include "layers/layer_norm.h"
@@ -22,12 +23,15 @@ void visit_params(Attention& a, F&& f) {
   visit_params(a.proj, f);
 }
 
-/// The mixing of tokens, before the output projection: x [B,N,C] (already normalised) -> [B,N,C].
-inline Tensor mix_tokens(const Attention& a, const Tensor& x, double eps) {
+/// The mixing of tokens, before the output projection: x [B,N,C] (already normalised) -> [B,N,C]. `see`, which may be
+/// empty, gets the packed [B,N,3C] of queries, keys and values.
+inline Tensor mix_tokens(const Attention& a, const Tensor& x, double eps,
+                         const std::function<void(const Tensor&)>& see = {}) {
   Tensor qkv = forward(a.qkv, x);
   if (a.q_norm)
     qkv = qk_norm(qkv, a.heads, a.q_norm->weight.value, a.q_norm->bias.value, a.k_norm->weight.value,
                   a.k_norm->bias.value, eps);
+  if (see) see(qkv);
   return attention(qkv, a.heads);
 }
 

@@ -23,7 +23,7 @@ ResidualStream forward(const Block& b, const ResidualStream& in, const BlockCont
     std::tie(x, y) = forward(b.norm1, in.x, in.branch, c.eps);
   else
     y = forward(b.norm1, x, c.eps);
-  Tensor mixed = mix_tokens(b.attn, y, c.eps);
+  Tensor mixed = mix_tokens(b.attn, y, c.eps, c.see_qkv);
   if (c.first_token_only) x = pool_tokens(x, 0, 1), mixed = pool_tokens(mixed, 0, 1);
   const Tensor attended = scaled(b, forward(b.attn.proj, mixed), b.ls1, ".drop_path1", c);
   mixed = {};

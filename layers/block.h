@@ -45,6 +45,7 @@ struct BlockContext {
   double eps = 1e-6;
   const StepRecord* drop_step = nullptr;          // set: stochastic depth is on, with the masks of this step
   bool first_token_only = false;                  // after the mixing of tokens, go on with token 0 alone
+  std::function<void(const Tensor&)> see_qkv;     // may be empty; gets the packed queries, keys, values [B,N,3C]
   std::function<void(const Tensor&)> see_hidden;  // may be empty; gets fc1's output [...,hidden], before the GELU
 };
 

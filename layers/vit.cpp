@@ -23,6 +23,8 @@ BlockContext block_context(const Vit& v, int index, const VitContext& c) {
   b.first_token_only = v.config.narrows(index) && !c.probe;
   if (c.probe && c.probe->hidden)
     b.see_hidden = [index, probe = c.probe](const Tensor& z) { probe->hidden(index, z.detached()); };
+  if (c.probe && c.probe->qkv)
+    b.see_qkv = [index, probe = c.probe](const Tensor& qkv) { probe->qkv(index, qkv.detached()); };
   return b;
 }
 

@@ -44,6 +44,7 @@ Vit make_vit(const VitConfig& config);
 /// computes every token.
 struct VitProbe {
   std::function<void(int block, const Tensor& tokens)> tokens;         // [B,N,C] after the block
+  std::function<void(int block, const Tensor& qkv)> qkv;               // [B,N,3C] as attention reads them
   std::function<void(int block, const Tensor& preactivation)> hidden;  // [B,N,hidden] before the GELU
   std::function<void(const Tensor& features)> features;                // [B,C] that the head reads
 };

@@ -5,6 +5,7 @@
 #include "optim/arrow.h"
 #include "optim/arrow_options.h"
 #include "optim/optimizer.h"
+#include "optim/options_reader.h"
 #include "optim/plasticity/intervention.h"
 #include "optim/sgd.h"
 
@@ -168,8 +169,11 @@ std::unique_ptr<Optimizer> make_optimizer(const MethodSpec& spec, const Paramete
   const MethodInfo& defaults = defaults_of(m, spec).info;
   std::vector<std::unique_ptr<Intervention>> parts;
   for (const MethodSpec& part : spec.with) parts.push_back(method_named(part.name).make_intervention(part, parameters));
-  return combine(m.make(spec, parameters, lr < 0.0 ? defaults.default_lr : lr,
-                        weight_decay < 0.0 ? defaults.default_weight_decay : weight_decay),
+  MethodSpec base = spec;
+  const bool own_lr = base.options.contains("lr");
+  const double rate = OptionReader(spec).number("lr", lr < 0.0 ? defaults.default_lr : lr, 0.0, 1e6);
+  if (own_lr) base.options.erase("lr");
+  return combine(m.make(base, parameters, rate, weight_decay < 0.0 ? defaults.default_weight_decay : weight_decay),
                  std::move(parts));
 }
 

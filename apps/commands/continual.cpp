@@ -89,6 +89,10 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
                "After each task, test every earlier one too: backward transfer and forgetting in summary.json. Needs a "
                "head that still knows them: keep, multi, masked or growing")
       ->group(what);
+  sub.add_flag("--test-during", o.test_during,
+               "Test before a task's first update and after each epoch: learning curves, their area, and how long a "
+               "method takes to reach what a fresh network reaches")
+      ->group(what);
   constexpr const char* where = "Run folder";
   sub.add_option("--out", o.out, "Folder for config.toml, metrics.jsonl, summary.json, accuracy.png, checkpoints/")
       ->capture_default_str()
@@ -98,7 +102,12 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
       ->capture_default_str()
       ->check(number_in(0.0, 1e6))
       ->group(where);
-  sub.add_option("--probe-images", o.probe_images, "Images for the per-block diagnosis after each task (0: none)")
+  sub.add_option("--probe", o.probe,
+                 "When the network is diagnosed from inside (ranks, units, attention, gradients, by block and module): "
+                 "every-task, every-10-tasks, every-500-steps, none")
+      ->capture_default_str()
+      ->group(where);
+  sub.add_option("--probe-images", o.probe_images, "Test images that a diagnosis looks at (0: none)")
       ->capture_default_str()
       ->check(CLI::Range(0, 100000))
       ->group(where);

@@ -11,10 +11,11 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/continual/evaluate.h"
+#include "apps/continual/measures.h"
 #include "apps/continual/plan.h"
 #include "apps/continual/position.h"
-#include "apps/continual/probe.h"
 #include "apps/continual/summary.h"
+#include "apps/diagnosis/diagnosis.h"
 #include "apps/run/checkpoint.h"
 #include "apps/run/progress.h"
 #include "apps/run/run_folder.h"
@@ -29,6 +30,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
+
+/// Images of the first task, on which attention and features are compared over the whole stream.
+constexpr std::int64_t kFixedImages = 64;
 
 /// Raised inside the loops when a signal asked to stop; everything was saved.
 struct Stopped {};
@@ -95,13 +99,20 @@ class Benchmark {
     log_->sync();
     nlohmann::json results = nlohmann::json::array();
     for (const RunResult& r : results_) results.push_back(eg::to_json(r));
-    const std::vector<NamedTensor> tensors = trainer ? trainer->state() : std::vector<NamedTensor>{};
+    const std::vector<NamedTensor> tensors = trainer ? all_state(*trainer) : std::vector<NamedTensor>{};
     checkpoints_->save(++saves_, tensors,
                        {{"position", to_json(at_)},
                         {"results", results},
                         {"current", eg::to_json(current_)},
                         {"log_bytes", log_->bytes()}});
     last_save_ = Clock::now();
+  }
+
+  std::vector<NamedTensor> all_state(Trainer& trainer) {
+    std::vector<NamedTensor> all = trainer.state();
+    if (probe_)
+      for (const NamedTensor& t : probe_->state()) all.push_back(t);
+    return all;
   }
 
   /// Saves now and then, and when a signal asks to stop.
@@ -124,9 +135,16 @@ class Benchmark {
     stream_ = plan_.stream(pair.seed);
     current_.method = pair.method, current_.seed = pair.seed;
     Trainer trainer(with_stats(plan_.trainer(pair, *stream_), plan_, stream_->task(0)));
+    std::optional<Probe> probe;
+    if (plan_.cadence().any()) {
+      probe.emplace(trainer, ProbeOptions{.fixed_images = plan_.probe_samples(stream_->task(0), kFixedImages).size()});
+      probe_ = &*probe;
+    } else {
+      probe_ = nullptr;
+    }
     if (resumed && !resumed->tensors.entries().empty()) {
       plan_.expect_heads(trainer, at_);
-      resumed->restore(trainer.state());
+      resumed->restore(all_state(trainer));
       trainer.restored();
     }
     try {
@@ -150,7 +168,8 @@ class Benchmark {
     // trained on again.
     if (!current_.diverged) save(&trainer);
     current_.skipped_steps = trainer.skipped();
-    current_.wall_seconds = at_.seconds;
+    current_.wall_seconds = at_.seconds, current_.probe_seconds = at_.probe_seconds;
+    current_.peak_bytes = at_.peak_bytes;
     current_.images_per_second = at_.train_seconds > 0 ? double(at_.trained_images) / at_.train_seconds : 0.0;
     current_.wait_share = at_.train_seconds > 0 ? at_.wait_seconds / at_.train_seconds : 0.0;
   }
@@ -160,9 +179,14 @@ class Benchmark {
     const Tensor mask = plan_.training_mask(task);
     auto last = Clock::now();
     if (!at_.begun) {
+      if (o_.test_earlier && o_.head != "multi") test_before(trainer, task);  // multi: its head is yet to be drawn
       trainer.begin_task(at_.task, at_.task == 0 ? "keep" : plan_.trainer_head(), o_.optimizer_state == "keep");
       at_.begun = true;
       at_.loss_sum = 0.0, at_.correct = at_.seen = 0;
+      at_.task_correct = at_.task_seen = 0;
+      at_.epoch_accuracy.clear(), at_.curve.clear();
+      if (o_.test_during) test_now(trainer, task);
+      if (probe_) probe_->task_begins();
     }
     Loader loader(plan_.data(), task.train, task.transform, plan_.loader(task, pair.seed, true));
     loader.seek(at_.epoch, at_.batch);
@@ -171,9 +195,13 @@ class Benchmark {
     for (; at_.epoch < o_.training.epochs; ++at_.epoch, at_.batch = 0, at_.loss_sum = 0.0, at_.correct = at_.seen = 0) {
       while (const Batch* batch = loader.next()) {
         const std::int64_t step = at_.epoch * per_epoch + at_.batch;
+        const std::int64_t done = step + 1, next = next_probe(step, steps);
+        if (probe_ && next > 0) probe_->before_update(step, next);
         const StepResult r = trainer.step(*batch, lr_factor(step, steps), mask);
+        if (probe_ && next > 0) probe_->after_update(step, next);
         at_.loss_sum += r.loss * double(r.count);
         at_.correct += r.correct, at_.seen += r.count, at_.trained_images += r.count;
+        at_.task_correct += r.correct, at_.task_seen += r.count;
         ++at_.batch;
         const auto now = Clock::now();
         const double took = std::chrono::duration<double>(now - last).count();
@@ -181,16 +209,43 @@ class Benchmark {
         at_.train_seconds += took, at_.seconds += took;
         at_.wait_seconds += loader.wait_seconds() - waited, waited = loader.wait_seconds();
         show(per_epoch);
+        if (done == next && done < steps) {
+          diagnose(task, done);
+          last = Clock::now();
+        }
         // The task's last update is saved together with its test: the diagnosis reads that update's gradient, which is
         // in no checkpoint.
         if (at_.epoch + 1 < o_.training.epochs || at_.batch < per_epoch) pause_point(&trainer);
       }
+      at_.epoch_accuracy.push_back(share(at_.correct, at_.seen));
       if (at_.epoch + 1 == o_.training.epochs) break;  // the last epoch's sums go into the task's log line
+      if (o_.test_during) {
+        const auto start = Clock::now();
+        test_now(trainer, task);
+        last = Clock::now();
+        at_.seconds += seconds_since(start);
+      }
     }
+    at_.peak_bytes = std::max(at_.peak_bytes, std::int64_t(trainer.peak_bytes()));
     const auto evaluation_start = Clock::now();
     evaluate_task(trainer, task);
     at_.seconds += seconds_since(evaluation_start);
     at_.epoch = at_.batch = 0;
+  }
+
+  static double share(std::int64_t part, std::int64_t whole) { return whole ? double(part) / double(whole) : 0.0; }
+
+  void test_now(Trainer& trainer, const Task& task) {
+    at_.curve.push_back(test_task(plan_, pairs_[at_.run], trainer, task, own_test(task)).accuracy);
+  }
+
+  /// What forward transfer needs: the accuracy on a task before it is learned, and that of the untrained network.
+  void test_before(Trainer& trainer, const Task& task) {
+    const Pair& pair = pairs_[at_.run];
+    const auto accuracy = [&](const Task& t) { return test_task(plan_, pair, trainer, t, own_test(t)).accuracy; };
+    if (at_.task == 0)
+      for (std::int64_t t = 0; t < stream_->tasks(); ++t) current_.untrained.push_back(accuracy(stream_->task(t)));
+    current_.before.push_back(accuracy(task));
   }
 
   double lr_factor(std::int64_t step, std::int64_t steps) const {
@@ -206,7 +261,11 @@ class Benchmark {
     line.add("method", pair.method).add("seed", pair.seed).add("task", at_.task + 1).add("name", task.name);
     line.add("revisit", task.revisit).add("updates", trainer.steps()).add("skipped", trainer.skipped());
     line.add("train_loss", at_.seen ? at_.loss_sum / double(at_.seen) : 0.0);
-    line.add("train_accuracy", at_.seen ? double(at_.correct) / double(at_.seen) : 0.0);
+    line.add("train_accuracy", share(at_.correct, at_.seen));
+    current_.train_accuracy.push_back(share(at_.correct, at_.seen));
+    current_.online_accuracy.push_back(share(at_.task_correct, at_.task_seen));
+    line.add("online_accuracy", current_.online_accuracy.back());
+    line.add("accuracy_by_epoch", std::span<const double>(at_.epoch_accuracy));
     line.add("test_loss", e.loss).add("test_accuracy", e.accuracy).add("test_images", e.count);
     if (task.test.size() > own.size() || !current_.seen_accuracy.empty()) {
       // Where classes arrive the test set is that of all classes so far; the first task's is its own.
@@ -214,18 +273,59 @@ class Benchmark {
       current_.seen_accuracy.push_back(test_task(plan_, pair, trainer, task, task.test).accuracy);
       line.add("seen_accuracy", current_.seen_accuracy.back());
     }
+    if (o_.test_during) {
+      at_.curve.push_back(e.accuracy);
+      current_.area.push_back(area_under_curve(at_.curve));
+      line.add("test_curve", std::span<const double>(at_.curve)).add("area_under_curve", current_.area.back());
+    }
     if (o_.test_earlier) {
       std::vector<double>& row = current_.matrix.emplace_back();
       for (const Evaluation& earlier : test_earlier(plan_, pair, trainer, *stream_, at_.task))
         row.push_back(earlier.accuracy);
       line.add("accuracy_by_task", std::span<const double>(row));
     }
-    if (o_.probe_images > 0) add_probe(line, plan_, pair, trainer, task);
     for (const auto& [name, value] : trainer.optimizer().scalars()) line.add("optimizer." + name, value);
     log_->write(line);
+    if (probe_ && diagnosed_at_end()) diagnose(task, 0);
     progress_->note(cat(pair.method, ", seed ", pair.seed, ", task ", at_.task + 1, "/", stream_->tasks(),
                         ": train loss ", fixed(at_.seen ? at_.loss_sum / double(at_.seen) : 0.0, 3), ", test accuracy ",
                         fixed(100 * e.accuracy, 2), "%"));
+  }
+
+  /// The update after which the next diagnosis comes, counted within the task: the end of a task that is diagnosed, or
+  /// a multiple of the cadence; 0: none.
+  std::int64_t next_probe(std::int64_t step, std::int64_t steps) const {
+    const ProbeCadence& c = plan_.cadence();
+    if (c.steps > 0) return std::min(steps, (step / c.steps + 1) * c.steps);
+    return diagnosed_at_end() ? steps : 0;
+  }
+  bool diagnosed_at_end() const {
+    const ProbeCadence& c = plan_.cadence();
+    return c.steps > 0 || (c.tasks > 0 && (at_.task + 1) % c.tasks == 0);
+  }
+
+  /// step: updates of this task so far, 0 at its end.
+  void diagnose(const Task& task, std::int64_t step) {
+    const auto start = Clock::now();
+    const Pair& pair = pairs_[at_.run];
+    const Task first = stream_->task(0);
+    Loader own(plan_.data(), plan_.probe_samples(task, o_.probe_images), task.transform,
+               plan_.loader(task, pair.seed, false));
+    Loader fixed(plan_.data(), plan_.probe_samples(first, kFixedImages), first.transform,
+                 plan_.loader(first, pair.seed, false));
+    Diagnosis d = probe_->measure(own, fixed);
+    // Long lists a few times per stream: enough to look at, small enough for thousands of tasks.
+    if (!worth_showing(at_.task, stream_->tasks())) d.maps.clear(), d.spectra.clear();
+    LogLine line("diagnosis");
+    line.add("method", pair.method).add("seed", pair.seed).add("task", at_.task + 1);
+    if (step > 0) line.add("step", step);
+    add_to(line, d);
+    log_->write(line);
+    at_.probe_seconds += seconds_since(start);
+  }
+  /// Some ten tasks at even places, the first and the last among them.
+  static bool worth_showing(std::int64_t task, std::int64_t tasks) {
+    return task == 0 || task + 1 == tasks || (task + 1) % std::max<std::int64_t>(1, tasks / 10) == 0;
   }
 
   void show(std::int64_t per_epoch) {
@@ -273,6 +373,7 @@ class Benchmark {
   const ContinualOptions& o_;
   const std::vector<Pair>& pairs_;
   std::shared_ptr<const TaskStream> stream_;  // of the present seed
+  Probe* probe_ = nullptr;                    // of the present pair
   RunFolder* folder_ = nullptr;
   Checkpoints* checkpoints_ = nullptr;
   Progress* progress_ = nullptr;

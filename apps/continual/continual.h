@@ -26,8 +26,9 @@ struct ContinualOptions {
   std::string out = "runs/continual";
   bool resume = false;
   double checkpoint_seconds = 30.0;
+  std::string probe = "every-task";  // every-task | every-N-tasks | every-N-steps | none
   int probe_images = 256;
-  bool test_earlier = false;
+  bool test_earlier = false, test_during = false;
 };
 
 /// The flags of `evergrad continual`.

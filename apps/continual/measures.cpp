@@ -53,6 +53,21 @@ double forward_transfer(const ResultMatrix& r, std::span<const double> untrained
   return sum / double(tasks - 1);
 }
 
+double forward_transfer(std::span<const double> before, std::span<const double> untrained) {
+  const std::size_t tasks = std::min(before.size(), untrained.size());
+  if (tasks < 2) return 0.0;
+  double sum = 0.0;
+  for (std::size_t j = 1; j < tasks; ++j) sum += before[j] - untrained[j];
+  return sum / double(tasks - 1);
+}
+
+double area_under_curve(std::span<const double> curve) {
+  if (curve.size() < 2) return average_accuracy(curve);
+  double sum = 0.0;
+  for (std::size_t i = 1; i < curve.size(); ++i) sum += (curve[i - 1] + curve[i]) / 2;
+  return sum / double(curve.size() - 1);
+}
+
 double slope(std::span<const double> a) {
   const double n = double(a.size());
   if (a.size() < 2) return 0.0;

@@ -19,6 +19,10 @@ double average_incremental(const ResultMatrix& r);          // mean over i of av
 double backward_transfer(const ResultMatrix& r);            // mean_{j<T} R[T][j] - R[j][j]
 double forgetting(const ResultMatrix& r);                   // mean_{j<T} max_{l<T} R[l][j] - R[T][j]
 double forward_transfer(const ResultMatrix& r, std::span<const double> untrained);  // mean_{j>=2} R[j-1][j] - b[j]
+/// The same from before[j] = R[j-1][j], the accuracy on each task just before it was learned.
+double forward_transfer(std::span<const double> before, std::span<const double> untrained);
+/// Trapezoid rule over equally spaced points, over a time of 1: the mean height of a task's learning curve.
+double area_under_curve(std::span<const double> curve);
 /// Least-squares slope of accuracy over the task number, per task.
 double slope(std::span<const double> task_accuracy);
 

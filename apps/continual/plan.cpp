@@ -1,6 +1,7 @@
 // apps/continual/plan.cpp - see plan.h.
 #include "apps/continual/plan.h"
 
+#include <charconv>
 #include <set>
 
 namespace eg {
@@ -22,6 +23,24 @@ Tensor tensor_of(const std::vector<std::uint8_t>& mask, Device device) {
 
 }  // namespace
 
+ProbeCadence parse_probe_cadence(const std::string& text) {
+  if (text == "none") return {};
+  if (text == "every-task") return {1, 0};
+  ProbeCadence cadence;
+  std::int64_t* const into = text.ends_with("-tasks")   ? &cadence.tasks
+                             : text.ends_with("-steps") ? &cadence.steps
+                                                        : nullptr;
+  bool good = into != nullptr && text.starts_with("every-");
+  if (good) {
+    const std::string_view number = std::string_view(text).substr(6, text.size() - 12);
+    const auto [end, error] = std::from_chars(number.data(), number.data() + number.size(), *into);
+    good = error == std::errc{} && end == number.data() + number.size() && *into > 0;
+  }
+  check(good, Kind::usage,
+        [&] { return cat("--probe ", text, " is none of every-task, every-N-tasks, every-N-steps (N from 1), none"); });
+  return cadence;
+}
+
 Plan::Plan(const ContinualOptions& given)
     : o_(given),
       machine_(resolve_machine(o_.machine)),
@@ -39,6 +58,8 @@ Plan::Plan(const ContinualOptions& given)
   resolve_draw();
   check_test_limit();
   check_test_earlier();
+  cadence_ = parse_probe_cadence(o_.probe);
+  if (o_.probe_images == 0) cadence_ = {};
   const auto first = stream(seeds_[0]);
   for (const std::string& method : methods_) settings_.push_back(method_settings(trainer({method, seeds_[0]}, *first)));
 }
@@ -144,6 +165,13 @@ LoaderConfig Plan::loader(const Task& task, std::uint64_t seed, bool training) c
   return c;
 }
 
+SampleSet Plan::probe_samples(const Task& task, std::int64_t most) const {
+  SampleSet some = task.test;
+  const std::int64_t count = std::min({std::int64_t(o_.probe_images), most, some.size()});
+  some.indices.resize(std::size_t(count)), some.labels.resize(std::size_t(count));
+  return some;
+}
+
 Config Plan::config() const {
   Config c;
   std::string seeds;
@@ -154,8 +182,8 @@ Config Plan::config() const {
   c.set("train-on", o_.train_on), c.set("then", o_.then), c.set("head", o_.head);
   c.set("optimizer-state", o_.optimizer_state), c.set("methods", o_.methods), c.set("seeds", seeds);
   c.set(kSettingsKey, settings_);
-  c.set("probe-images", o_.probe_images), c.set("test-earlier", o_.test_earlier),
-      c.set("checkpoint-seconds", o_.checkpoint_seconds);
+  c.set("probe", o_.probe), c.set("probe-images", o_.probe_images), c.set("test-earlier", o_.test_earlier),
+      c.set("test-during", o_.test_during), c.set("checkpoint-seconds", o_.checkpoint_seconds);
   write_shared(c, o_.data, o_.training, o_.model, machine_);
   return c;
 }

@@ -20,6 +20,14 @@ struct Pair {
   std::uint64_t seed = 0;
 };
 
+/// When a run is diagnosed: after every so many tasks, after every so many updates; 0: not.
+struct ProbeCadence {
+  std::int64_t tasks = 0, steps = 0;
+  bool any() const { return tasks > 0 || steps > 0; }
+};
+/// "every-task", "every-10-tasks", "every-500-steps", "none". Throws Error{usage}.
+ProbeCadence parse_probe_cadence(const std::string& text);
+
 class Plan {
  public:
   /// Opens the data and builds every method once, so that whatever a person must change is said before a folder is
@@ -43,6 +51,9 @@ class Plan {
   bool knows_earlier() const { return o_.head != "fresh" && o_.head != "zero"; }
   /// Room for the heads that a checkpoint at this position holds.
   void expect_heads(Trainer& trainer, const Position& at) const;
+  const ProbeCadence& cadence() const { return cadence_; }
+  /// The first test images of a task: at most `most`, and no more than --probe-images.
+  SampleSet probe_samples(const Task& task, std::int64_t most) const;
   /// What config.toml holds.
   Config config() const;
 
@@ -57,6 +68,7 @@ class Plan {
   std::vector<std::string> methods_, settings_;  // settings_[i]: what method i does, with every number
   std::vector<std::uint64_t> seeds_;
   std::vector<Pair> pairs_;
+  ProbeCadence cadence_;
   std::shared_ptr<const Dataset> data_;
 };
 

@@ -19,6 +19,8 @@ nlohmann::json to_json(const RunResult& r) {
                       {"task_accuracy", r.task_accuracy},
                       {"images_per_second", r.images_per_second},
                       {"wall_seconds", r.wall_seconds},
+                      {"probe_seconds", r.probe_seconds},
+                      {"peak_bytes", r.peak_bytes},
                       {"data_wait_share", r.wait_share},
                       {"skipped_steps", r.skipped_steps},
                       {"diverged", r.diverged}};
@@ -28,6 +30,12 @@ nlohmann::json to_json(const RunResult& r) {
     j["backward_transfer"] = backward_transfer(r.matrix);
     j["forgetting"] = forgetting(r.matrix);
   }
+  const auto add = [&](const char* key, const std::vector<double>& values) {
+    if (!values.empty()) j[key] = values;
+  };
+  add("train_accuracy", r.train_accuracy), add("online_accuracy", r.online_accuracy), add("area_under_curve", r.area);
+  add("before_accuracy", r.before), add("untrained_accuracy", r.untrained);
+  if (!r.before.empty()) j["forward_transfer"] = forward_transfer(r.before, r.untrained);
   if (!r.note.empty()) j["note"] = r.note;
   return j;
 }
@@ -39,8 +47,12 @@ RunResult result_from_json(const nlohmann::json& j) {
   r.task_accuracy = j.at("task_accuracy").get<std::vector<double>>();
   r.seen_accuracy = j.value("seen_accuracy", std::vector<double>{});
   r.matrix = j.value("accuracy_matrix", ResultMatrix{});
+  const auto list = [&](const char* key) { return j.value(key, std::vector<double>{}); };
+  r.train_accuracy = list("train_accuracy"), r.online_accuracy = list("online_accuracy");
+  r.area = list("area_under_curve"), r.before = list("before_accuracy"), r.untrained = list("untrained_accuracy");
   r.images_per_second = j.at("images_per_second").get<double>();
   r.wall_seconds = j.at("wall_seconds").get<double>();
+  r.probe_seconds = j.value("probe_seconds", 0.0), r.peak_bytes = j.value("peak_bytes", std::int64_t(0));
   r.wait_share = j.value("data_wait_share", 0.0);
   r.skipped_steps = j.value("skipped_steps", std::int64_t(0));
   r.diverged = j.at("diverged").get<bool>();

@@ -14,8 +14,15 @@ struct RunResult {
   std::vector<double> task_accuracy;        // test accuracy (0..1) on task k right after learning it
   std::vector<double> seen_accuracy;        // on all classes seen so far; only for protocols with a growing head
   std::vector<std::vector<double>> matrix;  // [i][j <= i]: on task j after task i; only with --test-earlier
-  double images_per_second = 0.0;           // training images over training time, evaluation not counted
+  // Each over the tasks; the last three only where they were asked for.
+  std::vector<double> train_accuracy;     // in the last epoch
+  std::vector<double> online_accuracy;    // of all steps of the task, each image before the update from it
+  std::vector<double> area;               // under the task's test curve (--test-during)
+  std::vector<double> before, untrained;  // on a task before learning it; of the first network (--test-earlier)
+  double images_per_second = 0.0;         // training images over training time, evaluation not counted
   double wall_seconds = 0.0;
+  double probe_seconds = 0.0;      // of which: diagnosis
+  std::int64_t peak_bytes = 0;     // weights, gradients, optimizer state and the most activations at a time
   double wait_share = 0.0;         // share of training time spent waiting for data
   std::int64_t skipped_steps = 0;  // updates left out because of a non-finite gradient
   bool diverged = false;

@@ -9,10 +9,13 @@
 using namespace eg;
 
 namespace {
-nlohmann::json lines_of(const std::filesystem::path& file) {
+nlohmann::json lines_of(const std::filesystem::path& file, const std::string& event = "task") {
   nlohmann::json all = nlohmann::json::array();
   std::istringstream in(read_file(file));
-  for (std::string line; std::getline(in, line);) all.push_back(nlohmann::json::parse(line));
+  for (std::string line; std::getline(in, line);) {
+    nlohmann::json parsed = nlohmann::json::parse(line);
+    if (parsed.at("event") == event) all.push_back(std::move(parsed));
+  }
   return all;
 }
 
@@ -124,15 +127,65 @@ TEST_CASE("continual: methods with options, several seeds, and the per-block dia
   CHECK(order == std::vector<std::string>{"adamw:beta2=0.99 1", "adamw:beta2=0.99 4", "adamw:beta2=0.99 5", "sgd 1",
                                           "sgd 4", "sgd 5", "arrow:blocks=0:window=3 1", "arrow:blocks=0:window=3 4",
                                           "arrow:blocks=0:window=3 5"});
-  const auto lines = lines_of(folder / "run" / "metrics.jsonl");
+  CHECK(lines_of(folder / "run" / "metrics.jsonl").size() == 27);
+  const auto lines = lines_of(folder / "run" / "metrics.jsonl", "diagnosis");
   CHECK(lines.size() == 27);
   for (const auto& line : lines) {
-    CHECK(line.at("event") == "task");
-    for (const char* key : {"effective_rank", "active_units", "weight_norm", "gradient_norm"}) {
-      REQUIRE(line.at(key).size() == 2);  // one number per block
-      for (const double v : line.at(key)) CHECK((std::isfinite(v) && v > 0));
+    const auto& blocks = line.at("blocks");
+    for (const char* key : {"tokens.effective_rank", "units.active", "weight.norm", "gradient.norm", "weight.v.norm",
+                            "weight.fc2.update_ratio", "gradient.q.norm", "attention.entropy"}) {
+      INFO(std::string(key));
+      REQUIRE(blocks.at(key).size() == 2);  // one number per block
+      for (const double v : blocks.at(key)) CHECK((std::isfinite(v) && v > 0));
     }
+    CHECK(blocks.contains("attention.drift_task") == (line.at("task").get<int>() > 1));
+    CHECK(line.at("model").at("features.effective_rank").get<double>() >= 1.0);
   }
+}
+
+TEST_CASE("continual: a diagnosis comes when asked for, and its cadence changes no result") {
+  const TemporaryFolder folder;
+  const auto places = [&](const char* cadence) {
+    const auto path = folder / cadence;
+    finished(path, {"--probe", cadence}, 1, 3);  // 6 updates per task
+    std::vector<std::pair<int, int>> all;
+    for (const auto& line : lines_of(path / "metrics.jsonl", "diagnosis"))
+      all.push_back({line.at("task").get<int>(), line.value("step", 0)});
+    CHECK(outcome(path) == outcome(folder / "every-task"));
+    return all;
+  };
+  using Places = std::vector<std::pair<int, int>>;
+  CHECK(places("every-task") == Places{{1, 0}, {2, 0}, {3, 0}});
+  CHECK(places("every-2-tasks") == Places{{2, 0}});
+  CHECK(places("every-4-steps") == Places{{1, 4}, {1, 0}, {2, 4}, {2, 0}, {3, 4}, {3, 0}});
+  CHECK(places("none").empty());
+  for (const char* bad : {"every-0-tasks", "every--tasks", "sometimes", "every-2-epochs"})
+    check_refused(evergrad(tiny_continual(folder / "no") + Args{"--probe", bad}), 2, {"--probe", bad, "every-N-tasks"});
+}
+
+TEST_CASE("continual: learning curves, online accuracy and forward transfer are what their lists say") {
+  const TemporaryFolder folder;
+  const auto summary = finished(folder / "run", {"--test-during", "--test-earlier", "--head", "keep"}, 1, 3);
+  const auto& result = summary.at("results").at(0);
+  const auto lines = lines_of(folder / "run" / "metrics.jsonl");
+  for (std::size_t t = 0; t < 3; ++t) {
+    const auto curve = lines[t].at("test_curve").get<std::vector<double>>();
+    REQUIRE(curve.size() == 3);  // before, after the first epoch, at the end
+    CHECK(curve[2] == lines[t].at("test_accuracy").get<double>());
+    CHECK(curve[0] == result.at("before_accuracy")[t].get<double>());  // the head is kept: nothing happens in between
+    CHECK(result.at("area_under_curve")[t].get<double>() ==
+          doctest::Approx((curve[0] + curve[2]) / 4 + curve[1] / 2).epsilon(1e-12));
+    const auto epochs = lines[t].at("accuracy_by_epoch").get<std::vector<double>>();
+    REQUIRE(epochs.size() == 2);
+    CHECK(epochs[1] == lines[t].at("train_accuracy").get<double>());
+    CHECK(lines[t].at("online_accuracy").get<double>() == doctest::Approx((epochs[0] + epochs[1]) / 2).epsilon(1e-12));
+  }
+  const auto before = result.at("before_accuracy").get<std::vector<double>>(),
+             untrained = result.at("untrained_accuracy").get<std::vector<double>>();
+  REQUIRE(untrained.size() == 3);
+  CHECK(untrained[0] == before[0]);
+  CHECK(result.at("forward_transfer").get<double>() ==
+        doctest::Approx((before[1] - untrained[1] + before[2] - untrained[2]) / 2).epsilon(1e-12));
 }
 
 TEST_CASE("continual: a repeated run, other workers and no diagnosis give the same numbers, bit for bit") {

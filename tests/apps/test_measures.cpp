@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "apps/continual/measures.h"
-#include "apps/continual/spectrum.h"
+#include "apps/diagnosis/spectrum.h"
 #include "engine/error.h"
 #include "engine/rng.h"
 

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <limits>
 
-#include "apps/continual/probe.h"
+#include "apps/diagnosis/diagnosis.h"
 #include "engine/parallel.h"
 #include "tests/tolerance.h"
 
@@ -85,9 +85,19 @@ TEST_CASE("trainer: evaluation and diagnosis change no weight, no state and no l
       train_one_epoch(left_alone, images);
       const std::vector<std::string> before = bytes_of(looked_at);
       CHECK(before == bytes_of(left_alone));
-      Loader test = images.loader(Split::test), again = images.loader(Split::test);
+      Loader test = images.loader(Split::test), own = images.loader(Split::test), fixed = images.loader(Split::test);
       looked_at.evaluate(test);
-      probe_blocks(looked_at, again);
+      Probe probe(looked_at, {.fixed_images = fixed.samples(), .map_images = 3});
+      probe.task_begins();
+      probe.before_update(0, 1), probe.after_update(0, 1);
+      Diagnosis d = probe.measure(own, fixed);
+      CHECK(bytes_of(looked_at) == before);
+      Loader again = images.loader(Split::test);
+      const auto accuracy = [&] {
+        Loader some = images.loader(Split::test);
+        return looked_at.evaluate(some).accuracy;
+      };
+      measure_fragility(looked_at, *again.next(), {}, accuracy, 0.25, d);
       CHECK(bytes_of(looked_at) == before);
       looked_at.begin_task(epoch + 1, "fresh", true);
       left_alone.begin_task(epoch + 1, "fresh", true);
@@ -95,29 +105,51 @@ TEST_CASE("trainer: evaluation and diagnosis change no weight, no state and no l
   }
 }
 
-TEST_CASE("probe: norms are those of the block's parameters and gradients, ranks and shares lie in their range") {
+TEST_CASE("probe: what it says about weights, gradients and updates is what the arenas hold") {
   const Images images;
   Trainer trainer(tiny("sgd"));
-  train_one_epoch(trainer, images);
-  Loader test = images.loader(Split::test);
-  const std::vector<BlockProbe> blocks = probe_blocks(trainer, test);
-  REQUIRE(blocks.size() == 2);
-  for (int b = 0; b < 2; ++b) {
-    double weights = 0.0, gradients = 0.0;
-    for (const Param* p : trainer.params()) {
-      if (p->name.rfind(cat("blocks.", b, "."), 0) != 0) continue;
-      for (const double x : p->master.to_host()) weights += x * x;
-      for (const double x : p->grad.to_host()) gradients += x * x;
-    }
-    const BlockProbe& probe = blocks[std::size_t(b)];
-    CHECK(probe.weight_norm == doctest::Approx(std::sqrt(weights)).epsilon(1e-12));
-    CHECK(probe.gradient_norm == doctest::Approx(std::sqrt(gradients)).epsilon(1e-12));
-    CHECK(probe.gradient_norm > 0.0);
-    CHECK(probe.effective_rank > 1.0);
-    CHECK(probe.effective_rank <= 16.0);
-    CHECK(probe.active_units > 0.5);  // a fresh network's hidden values lie around 0, where GELU' is 0.5
-    CHECK(probe.active_units <= 1.0);
+  Loader own = images.loader(Split::test), fixed = images.loader(Split::test);
+  Probe probe(trainer, {.fixed_images = fixed.samples(), .map_images = 3, .window = 2});
+  const std::vector<double> first = trainer.arena().master.to_host();
+  probe.task_begins();
+  std::vector<double> before;
+  Loader loader = images.loader();
+  for (std::int64_t step = 0; step < 4; ++step) {
+    before = trainer.arena().master.to_host();
+    probe.before_update(step, 4);
+    trainer.step(*loader.next(), 1.0);
+    probe.after_update(step, 4);
   }
+  const std::vector<double> now = trainer.arena().master.to_host(), gradient = trainer.arena().grad.to_host();
+  Diagnosis d = probe.measure(own, fixed);
+  for (const ModuleView& m : block_modules(trainer.params())) {
+    INFO(m.block << " " << m.name());
+    const auto length = [&](const std::vector<double>& a, const std::vector<double>* b = nullptr) {
+      double sum = 0.0;
+      for (std::int64_t i = m.offset(); i < m.offset() + m.size(); ++i) {
+        const double x = a[std::size_t(i)] - (b ? (*b)[std::size_t(i)] : 0.0);
+        sum += x * x;
+      }
+      return std::sqrt(sum);
+    };
+    const auto said = [&](const std::string& what) { return d.blocks.at(what)[std::size_t(m.block)]; };
+    const std::string weight = "weight." + m.name(), grad = "gradient." + m.name();
+    // Snapshots are fp32: 2^-24 of the values, and differences of them are as coarse.
+    CHECK(said(weight + ".norm") == doctest::Approx(length(now)).epsilon(1e-6));
+    CHECK(said(weight + ".drift") == doctest::Approx(length(now, &first) / length(first)).epsilon(1e-4));
+    CHECK(said(weight + ".from_start") == doctest::Approx(length(now, &first) / length(first)).epsilon(1e-4));
+    CHECK(said(weight + ".update_ratio") == doctest::Approx(length(now, &before) / length(before)).epsilon(1e-4));
+    CHECK(said(grad + ".norm") == doctest::Approx(length(gradient)).epsilon(1e-5));
+    CHECK(said(grad + ".norm") > 0.0);
+    CHECK(said(weight + ".effective_rank") > 1.0);
+    CHECK(said(weight + ".effective_rank") <= 16.0);
+  }
+  CHECK(d.blocks.at("units.active")[0] > 0.5);  // a young network's hidden values lie around 0, where GELU' is 0.5
+  CHECK_FALSE(d.blocks.contains("attention.drift_task"));  // there is nothing to compare with yet
+  Loader own_again = images.loader(Split::test), fixed_again = images.loader(Split::test);
+  d = probe.measure(own_again, fixed_again);
+  for (const double drift : d.blocks.at("attention.drift_task")) CHECK(drift < 1e-9);  // fp32 copies of the same maps
+  for (const double same : d.blocks.at("tokens.cka_task")) CHECK(same == doctest::Approx(1.0).epsilon(1e-5));
 }
 
 TEST_CASE("probe: a block whose hidden units are all far below zero has no active unit") {
@@ -127,10 +159,12 @@ TEST_CASE("probe: a block whose hidden units are all far below zero has no activ
   bias.master.copy_from(
       Tensor::from(std::vector<double>(std::size_t(bias.size()), -30.0), bias.shape, bias.master.dtype(), kCpu));
   trainer.restored();
-  Loader test = images.loader(Split::test);
-  const std::vector<BlockProbe> blocks = probe_blocks(trainer, test);
-  CHECK(blocks[0].active_units > 0.5);
-  CHECK(blocks[1].active_units == 0.0);
+  Loader own = images.loader(Split::test), fixed = images.loader(Split::test);
+  Probe probe(trainer, {.gradients = false, .fixed_images = fixed.samples()});
+  const Diagnosis d = probe.measure(own, fixed);
+  CHECK(d.blocks.at("units.active")[0] > 0.5);
+  CHECK(d.blocks.at("units.active")[1] == 0.0);
+  CHECK(d.blocks.at("units.dead")[1] == 1.0);
 }
 
 TEST_CASE("trainer: classes outside the mask keep their rows of the head, bit for bit") {

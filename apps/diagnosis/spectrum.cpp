@@ -1,5 +1,5 @@
-// apps/continual/spectrum.cpp - eigenvalues of symmetric matrices and the rank measures built on them.
-#include "apps/continual/spectrum.h"
+// apps/diagnosis/spectrum.cpp - eigenvalues of symmetric matrices and the rank measures built on them.
+#include "apps/diagnosis/spectrum.h"
 
 #include <algorithm>
 #include <cmath>

@@ -1,4 +1,4 @@
-// apps/continual/spectrum.h - the rank family of methods.md D.1, from singular values of a feature or weight matrix.
+// apps/diagnosis/spectrum.h - the rank family of methods.md D.1, from singular values of a feature or weight matrix.
 #pragma once
 #include <cstdint>
 #include <span>

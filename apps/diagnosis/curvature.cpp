@@ -1,0 +1,61 @@
+// apps/diagnosis/curvature.cpp - see curvature.h.
+#include "apps/diagnosis/curvature.h"
+
+#include <cmath>
+
+#include "engine/rng.h"
+
+namespace eg {
+namespace {
+
+double norm(std::span<const double> v) {
+  double sum = 0.0;
+  for (const double x : v) sum += x * x;
+  return std::sqrt(sum);
+}
+
+/// Power iteration on H - shift I; returns an eigenvalue of H.
+TopEigenvalue iterate(const GradientAt& gradient, std::span<const double> x, std::vector<double> v, double e,
+                      double shift, double tolerance, int most) {
+  TopEigenvalue found;
+  std::vector<double> plus(x.begin(), x.end()), minus = plus;
+  double before = 0.0;
+  for (; found.iterations < most; ++found.iterations) {
+    const double length = norm(v);
+    if (length == 0.0 || !std::isfinite(length)) break;
+    for (double& a : v) a /= length;
+    for (std::size_t i = 0; i < v.size(); ++i) plus[i] = x[i] + e * v[i], minus[i] = x[i] - e * v[i];
+    const std::vector<double> up = gradient(plus), down = gradient(minus);
+    double rayleigh = 0.0;
+    std::vector<double> hv(v.size());
+    for (std::size_t i = 0; i < v.size(); ++i) {
+      hv[i] = (up[i] - down[i]) / (2.0 * e) - shift * v[i];
+      rayleigh += v[i] * hv[i];
+    }
+    found.value = rayleigh + shift;
+    if (found.iterations > 0 && std::abs(rayleigh - before) <= tolerance * std::abs(rayleigh)) {
+      found.converged = true, ++found.iterations;
+      break;
+    }
+    before = rayleigh, v = std::move(hv);
+  }
+  return found;
+}
+
+}  // namespace
+
+TopEigenvalue top_hessian_eigenvalue(const GradientAt& gradient, std::span<const double> x, std::uint64_t seed,
+                                     double step, double tolerance, int most, bool positive) {
+  const double length = norm(x), e = step * (length > 0.0 ? length : 1.0);
+  const Key random = key(seed, "diagnosis", "hessian");
+  std::vector<double> v(x.size());
+  for (std::size_t i = 0; i < v.size(); ++i) v[i] = random.normal(i);
+  TopEigenvalue first = iterate(gradient, x, v, e, 0.0, tolerance, most);
+  if (first.value >= 0.0 || !positive) return first;
+  // H - value I has no negative eigenvalue left, so its largest one belongs to the top of H.
+  TopEigenvalue second = iterate(gradient, x, v, e, first.value, tolerance, most);
+  second.iterations += first.iterations;
+  return second;
+}
+
+}  // namespace eg
