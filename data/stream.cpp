@@ -458,6 +458,33 @@ std::shared_ptr<const TaskStream> concatenate(std::vector<std::shared_ptr<const 
   return std::make_shared<ConcatStream>(std::move(parts));
 }
 
+namespace {
+class ValidationStream : public TaskStream {
+ public:
+  explicit ValidationStream(std::shared_ptr<const TaskStream> stream) : stream_(std::move(stream)) {}
+  std::int64_t tasks() const override { return stream_->tasks(); }
+  Task task(std::int64_t t) const override {
+    Task task = stream_->task(t);
+    if (task.test.split == Split::train) return task;  // random labels: to know them is to have learned them
+    check(task.validation.size() > 0, Kind::usage, [&] {
+      return cat("task ", t, " holds no image out for validation; raise --validation, or use classes with more images");
+    });
+    task.test = task.validation;
+    return task;
+  }
+  const std::shared_ptr<const Dataset>& dataset() const override { return stream_->dataset(); }
+  std::int64_t head_classes() const override { return stream_->head_classes(); }
+  std::string describe() const override { return stream_->describe() + "; tested on held-out training images"; }
+
+ private:
+  std::shared_ptr<const TaskStream> stream_;
+};
+}  // namespace
+
+std::shared_ptr<const TaskStream> tested_on_validation(std::shared_ptr<const TaskStream> stream) {
+  return std::make_shared<ValidationStream>(std::move(stream));
+}
+
 Task whole_dataset(const Dataset& data, int classes, std::int64_t train_limit, std::int64_t test_limit,
                    double validation, std::uint64_t seed) {
   check(classes >= 0 && classes <= data.classes(), Kind::usage,

@@ -90,6 +90,10 @@ class TaskStream {
 std::shared_ptr<const TaskStream> make_stream(std::shared_ptr<const Dataset> data, const StreamConfig& config);
 /// One stream after another over the same data set; task indices run on, names keep their part's prefix.
 std::shared_ptr<const TaskStream> concatenate(std::vector<std::shared_ptr<const TaskStream>> parts);
+/// The same stream, tested on what it holds out (StreamConfig::validation > 0): for choosing settings without looking
+/// at a test image. A task that holds nothing out keeps its test, if that is made of training images (random-label).
+/// task() throws Error{usage} for any other task without a held-out image.
+std::shared_ptr<const TaskStream> tested_on_validation(std::shared_ptr<const TaskStream> stream);
 /// The ordinary training set as one task (evergrad train): all classes, or the first `classes` of the data set.
 Task whole_dataset(const Dataset& data, int classes = 0, std::int64_t train_limit = 0, std::int64_t test_limit = 0,
                    double validation = 0.0, std::uint64_t seed = 1);

@@ -32,6 +32,8 @@ struct MethodSpec {
 /// "0+3". "sgd+l2init:strength=1e-3+nap" is a base with interventions; an intervention alone stands on AdamW. Throws
 /// Error{usage} naming the broken part, or listing the methods when the name is unknown.
 MethodSpec parse_method(std::string_view text);
+/// The text that parse_method reads as this spec, options in alphabetical order.
+std::string to_text(const MethodSpec& spec);
 
 /// Values that a step needs and that come from the loop.
 struct StepContext {

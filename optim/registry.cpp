@@ -163,6 +163,16 @@ MethodSpec parse_method(std::string_view text) {
   return spec;
 }
 
+std::string to_text(const MethodSpec& spec) {
+  std::string text = spec.name;
+  for (const auto& [option, value] : spec.options) {
+    text += ':' + option;
+    if (!value.empty()) text += '=' + value;
+  }
+  for (const MethodSpec& part : spec.with) text += '+' + to_text(part);
+  return text;
+}
+
 std::unique_ptr<Optimizer> make_optimizer(const MethodSpec& spec, const Parameters& parameters, double lr,
                                           double weight_decay) {
   const Method& m = method_named(spec.name);

@@ -77,7 +77,7 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
       ->capture_default_str()
       ->check(CLI::IsMember({"keep", "clear"}))
       ->group(group);
-  constexpr const char* what = "What is compared";
+  constexpr const char *what = "What is compared", *where = "Run folder";
   sub.add_option("--methods", o.methods, "Comma-separated methods, each name[:key=value...]; see --list-methods")
       ->capture_default_str()
       ->group(what);
@@ -85,6 +85,32 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
                  "Seeds: 1,2,3 or 1-5. A seed fixes classes, order, initial weights and augmentation for every method")
       ->capture_default_str()
       ->group(what);
+  sub.add_option("--validation", o.validation,
+                 "Hold this share of every class's training images out, and test on them instead of test images (0: "
+                 "test on test images)")
+      ->check(number_in(0.0, 0.9))
+      ->group(what);
+  constexpr const char* sweep = "Sweep (settings chosen on held-out images, then reported on the test set)";
+  sub.add_option("--sweep", o.sweep,
+                 "Try these settings of every method that has the option: lr=1e-4,1e-3, sgd.lr=0.01,0.1, "
+                 "arrow.kappa=0,1,10; may be given several times")
+      ->delimiter(';')
+      ->group(sweep);
+  sub.add_option(
+         "--sweep-seeds", o.sweep_seeds,
+         "Seeds of the stream that settings are chosen on; none of --seeds, so that the comparison is new to all")
+      ->capture_default_str()
+      ->group(sweep);
+  sub.add_option("--sweep-budget", o.sweep_budget,
+                 "At most this many settings per method, drawn from its grid, so that all are tuned equally hard (0: "
+                 "the whole grid)")
+      ->check(CLI::Range(0, 100000))
+      ->group(sweep);
+  sub.add_option("--jobs", o.jobs,
+                 "Runs at a time, each a process of its own in OUT/runs (1: one after the other in this process)")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024))
+      ->group(where);
   sub.add_flag("--test-earlier", o.test_earlier,
                "After each task, test every earlier one too: backward transfer and forgetting in summary.json. Needs a "
                "head that still knows them: keep, multi, masked or growing")
@@ -93,7 +119,6 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
                "Test before a task's first update and after each epoch: learning curves, their area, and how long a "
                "method takes to reach what a fresh network reaches")
       ->group(what);
-  constexpr const char* where = "Run folder";
   sub.add_option("--out", o.out, "Folder for config.toml, metrics.jsonl, summary.json, accuracy.png, checkpoints/")
       ->capture_default_str()
       ->group(where);

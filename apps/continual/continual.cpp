@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "apps/continual/evaluate.h"
+#include "apps/continual/farm.h"
 #include "apps/continual/measures.h"
 #include "apps/continual/plan.h"
 #include "apps/continual/position.h"
@@ -357,16 +358,7 @@ class Benchmark {
 
   int finish() {
     write_summary(true);
-    const std::string no_chart = write_accuracy_chart(folder_->path() / "accuracy.png", results_, stream_->describe());
-    std::cout << '\n' << results_table(results_) << '\n';
-    if (!no_chart.empty()) std::cout << no_chart << '\n';
-    std::cout << "Run folder: " << folder_->path().string() << '\n';
-    bool any = false;
-    for (const RunResult& r : results_) {
-      if (r.diverged) std::cout << r.method << ", seed " << r.seed << " diverged: " << r.note << '\n';
-      any |= !r.diverged;
-    }
-    return any ? 0 : 1;
+    return print_results(folder_->path(), results_, stream_->describe());
   }
 
   const Plan plan_;
@@ -387,6 +379,8 @@ class Benchmark {
 
 }  // namespace
 
-int run_continual(const ContinualOptions& options) { return Benchmark(options).run(); }
+int run_continual(const ContinualOptions& options) {
+  return options.jobs > 1 || !options.sweep.empty() ? run_farm(options) : Benchmark(options).run();
+}
 
 }  // namespace eg

@@ -22,6 +22,10 @@ struct ContinualOptions {
   double label_noise = 0.5;
   int tasks = 10, classes_per_task = 5;
   std::string methods = "adamw,sgd,arrow", seeds = "1";
+  double validation = 0.0;         // share of the training images that the test uses instead of test images
+  std::vector<std::string> sweep;  // "lr=1e-4,1e-3", "arrow.kappa=0,10"
+  std::string sweep_seeds = "1001";
+  int sweep_budget = 0, jobs = 1;
   std::string head = "auto", optimizer_state = "keep";
   std::string out = "runs/continual";
   bool resume = false;

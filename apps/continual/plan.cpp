@@ -130,10 +130,13 @@ std::shared_ptr<const TaskStream> Plan::stream(std::uint64_t seed) const {
   c.permutation = o_.shuffle == "within-patch" ? "in-patch" : o_.shuffle == "patch-order" ? "patches" : "pixels";
   c.patch = o_.model.patch;
   c.domain = o_.domain;
-  auto first = make_stream(data_, c);
-  if (o_.then.empty()) return first;
-  c.protocol = parse_protocol(o_.then);
-  return concatenate({first, make_stream(data_, c)});
+  c.validation = o_.validation;
+  auto all = make_stream(data_, c);
+  if (!o_.then.empty()) {
+    c.protocol = parse_protocol(o_.then);
+    all = concatenate({all, make_stream(data_, c)});
+  }
+  return o_.validation > 0.0 ? tested_on_validation(all) : all;
 }
 
 Tensor Plan::test_mask(const Task& task) const { return tensor_of(task.class_mask, machine_.device); }
@@ -181,6 +184,12 @@ Config Plan::config() const {
   c.set("shuffle", o_.shuffle), c.set("domain", o_.domain), c.set("label-noise", o_.label_noise);
   c.set("train-on", o_.train_on), c.set("then", o_.then), c.set("head", o_.head);
   c.set("optimizer-state", o_.optimizer_state), c.set("methods", o_.methods), c.set("seeds", seeds);
+  if (o_.validation > 0.0) c.set("validation", o_.validation);
+  if (!o_.sweep.empty()) {
+    std::string sweep;
+    for (const std::string& axis : o_.sweep) sweep += cat(sweep.empty() ? "" : ";", axis);
+    c.set("sweep", sweep), c.set("sweep-seeds", o_.sweep_seeds), c.set("sweep-budget", o_.sweep_budget);
+  }
   c.set(kSettingsKey, settings_);
   c.set("probe", o_.probe), c.set("probe-images", o_.probe_images), c.set("test-earlier", o_.test_earlier),
       c.set("test-during", o_.test_during), c.set("checkpoint-seconds", o_.checkpoint_seconds);

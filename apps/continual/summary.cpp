@@ -1,6 +1,7 @@
 // apps/continual/summary.cpp - see summary.h.
 #include "apps/continual/summary.h"
 
+#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "apps/continual/measures.h"
@@ -133,6 +134,24 @@ std::string write_accuracy_chart(const std::filesystem::path& file, const std::v
     return e.what();
   }
   return {};
+}
+
+int print_results(const std::filesystem::path& folder, const std::vector<RunResult>& results,
+                  const std::string& title) {
+  const std::string no_chart = write_accuracy_chart(folder / "accuracy.png", results, title);
+  std::cout << '\n' << results_table(results) << '\n';
+  if (!no_chart.empty()) std::cout << no_chart << '\n';
+  double probing = 0.0, wall = 0.0;
+  bool any = false;
+  for (const RunResult& r : results) {
+    probing += r.probe_seconds, wall += r.wall_seconds;
+    if (r.diverged) std::cout << r.method << ", seed " << r.seed << " diverged: " << r.note << '\n';
+    any |= !r.diverged;
+  }
+  if (probing > 0.0 && wall > 0.0)
+    std::cout << "Diagnosis took " << fixed(100 * probing / wall, 1) << "% of the time (--probe sets its cadence).\n";
+  std::cout << "Run folder: " << folder.string() << '\n';
+  return any ? 0 : 1;
 }
 
 }  // namespace eg

@@ -39,4 +39,8 @@ std::string results_table(const std::vector<RunResult>& results);
 std::string write_accuracy_chart(const std::filesystem::path& file, const std::vector<RunResult>& results,
                                  const std::string& title);
 
+/// What a command says at its end: the table, the chart (accuracy.png in `folder`), what diverged. Returns the exit code:
+/// 1 when every run diverged.
+int print_results(const std::filesystem::path& folder, const std::vector<RunResult>& results, const std::string& title);
+
 }  // namespace eg

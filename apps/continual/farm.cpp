@@ -1,0 +1,250 @@
+// apps/continual/farm.cpp - see farm.h.
+#include "apps/continual/farm.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <fstream>
+#include <iostream>
+#include <limits>
+#include <nlohmann/json.hpp>
+
+#include "apps/continual/measures.h"
+#include "apps/continual/plan.h"
+#include "apps/continual/summary.h"
+#include "apps/continual/sweep.h"
+#include "apps/run/processes.h"
+#include "apps/run/progress.h"
+#include "apps/run/run_folder.h"
+#include "apps/run/signals.h"
+#include "apps/run/table.h"
+#include "engine/parallel.h"
+
+namespace eg {
+namespace {
+
+namespace fs = std::filesystem;
+
+/// Raised when a signal asked to stop; the runs have saved.
+struct Stopped {};
+
+/// A method's text as a folder name: letters, digits and what file systems and shells take without quotes.
+std::string folder_name(const Pair& pair) {
+  std::string name;
+  for (const char c : pair.method)
+    name += std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '+' || c == '-' || c == '=' ? c : '_';
+  return cat(name, "-seed", pair.seed);
+}
+
+/// The summary of a folder's run once it is finished.
+std::optional<RunResult> finished_result(const fs::path& folder) {
+  std::error_code error;
+  if (!fs::exists(folder / "summary.json", error)) return std::nullopt;
+  const auto json = nlohmann::json::parse(read_file(folder / "summary.json"), nullptr, false);
+  if (json.is_discarded() || !json.value("finished", false) || json.at("results").size() != 1) return std::nullopt;
+  return result_from_json(json.at("results")[0]);
+}
+
+std::int64_t lines_of(const fs::path& file, const std::string& beginning) {
+  std::ifstream in(file);
+  std::int64_t count = 0;
+  for (std::string line; std::getline(in, line);) count += line.rfind(beginning, 0) == 0;
+  return count;
+}
+
+class Farm {
+ public:
+  explicit Farm(const ContinualOptions& given) : given_(given), plan_(given), progress_(Progress::standard()) {
+    for (const std::string& text : given.sweep)
+      for (SweepAxis& axis : parse_sweep(text)) axes_.push_back(std::move(axis));
+    for (const Pair& pair : plan_.pairs())
+      if (methods_.empty() || methods_.back() != pair.method) methods_.push_back(pair.method);
+    check_sweep(methods_, axes_);
+    check(axes_.empty() || given.validation == 0.0, Kind::usage, [] {
+      return std::string(
+          "--sweep chooses on held-out images by itself and then tests on the test set; leave out "
+          "--validation");
+    });
+  }
+
+  int run() {
+    check_points();
+    const Config config = plan_.config();
+    RunFolder folder = RunFolder::open(given_.out, given_.resume);
+    if (folder.continues())
+      check_resumable(folder, config);
+    else
+      config.write(folder.config());
+    out_ = folder.path();
+    catch_stop_signals();
+    progress_.note(plan_.stream(plan_.pairs()[0].seed)->describe());
+    try {
+      if (!axes_.empty()) choose();
+      return report(run_all("runs", final_pairs(), 0.0));
+    } catch (const Stopped&) {
+      progress_.clear();
+      std::cout << "Stopped by a signal and saved; continue with the same command and --resume.\n";
+      return stop_exit_code();
+    }
+  }
+
+ private:
+  /// A setting that no method takes is said before anything runs.
+  void check_points() const {
+    const auto stream = plan_.stream(plan_.pairs()[0].seed);
+    for (const std::string& method : methods_)
+      for (const std::string& point : sweep_points(method, axes_, given_.sweep_budget))
+        method_settings(plan_.trainer({point, 1}, *stream));
+  }
+
+  /// Threads of one run: all cores are shared out.
+  int threads() const {
+    const int jobs = std::max(1, given_.jobs);
+    return given_.machine.threads > 0 ? given_.machine.threads : std::max(1, num_threads() / jobs);
+  }
+
+  std::vector<RunResult> run_all(const std::string& where, const std::vector<Pair>& pairs, double validation) {
+    const fs::path base = out_ / where;
+    fs::create_directories(base);
+    // What a run is told: this command's configuration, one method, one seed.
+    ContinualOptions one = given_;
+    one.sweep.clear(), one.jobs = 1, one.validation = validation, one.machine.threads = threads();
+    std::vector<Process> processes;
+    std::vector<std::size_t> index;  // into pairs
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      const fs::path folder = base / folder_name(pairs[i]);
+      if (finished_result(folder)) continue;
+      one.methods = pairs[i].method, one.seeds = std::to_string(pairs[i].seed), one.out = folder.string();
+      const fs::path config = base / (folder_name(pairs[i]) + ".toml");
+      Plan(one).config().write(config);
+      processes.push_back({{"continual", "--config", config.string(), "--out", folder.string(), "--resume"},
+                           base / (folder_name(pairs[i]) + ".log")});
+      index.push_back(i);
+    }
+    const std::int64_t tasks = plan_.stream(plan_.pairs()[0].seed)->tasks();
+    std::size_t done = pairs.size() - processes.size(), failed = 0;
+    auto shown = std::chrono::steady_clock::now();
+    const auto show = [&] {
+      if (std::chrono::steady_clock::now() - shown < std::chrono::seconds(1)) return;
+      shown = std::chrono::steady_clock::now();
+      std::int64_t finished_tasks = 0;
+      for (const Pair& pair : pairs)
+        finished_tasks += lines_of(base / folder_name(pair) / "metrics.jsonl", "{\"event\":\"task\"");
+      progress_.update({.what = cat(where == "sweep" ? "sweep: " : "", done, " of ", pairs.size(), " runs finished, ",
+                                    std::min(processes.size(), std::size_t(std::max(1, given_.jobs))), " at a time"),
+                        .done = double(finished_tasks) / double(tasks * std::int64_t(pairs.size()))});
+    };
+    const auto ended = [&](std::size_t process, int code) {
+      const Pair& pair = pairs[index[process]];
+      const auto result = finished_result(base / folder_name(pair));
+      ++done;
+      if (stop_signal() != 0 && !result) return;
+      failed += !result;
+      progress_.note(cat(where == "sweep" ? "sweep: " : "", pair.method, ", seed ", pair.seed, ": ",
+                         !result ? cat("failed with code ", code, ", see ", processes[process].log.string())
+                         : result->diverged
+                             ? std::string("diverged")
+                             : cat("AAT ", fixed(100 * average_accuracy(result->task_accuracy), 2), "%")));
+    };
+    if (!run_processes(own_program(), processes, std::max(1, given_.jobs), ended, show)) throw Stopped{};
+    check(failed == 0, Kind::io, [&] {
+      return cat(failed, " of ", pairs.size(), " runs failed; their logs are ", base.string(),
+                 "/*.log; repair the cause and run the same command with --resume");
+    });
+    std::vector<RunResult> results;
+    for (const Pair& pair : pairs) results.push_back(*finished_result(base / folder_name(pair)));
+    return results;
+  }
+
+  /// Runs every setting of every method on the sweep's seeds with held-out images, and keeps each method's best.
+  void choose() {
+    const std::vector<std::uint64_t> seeds = parse_seeds(given_.sweep_seeds);
+    for (const Pair& pair : plan_.pairs())
+      check(std::find(seeds.begin(), seeds.end(), pair.seed) == seeds.end(), Kind::usage, [&] {
+        return cat("seed ", pair.seed,
+                   " is both in --seeds and in --sweep-seeds; settings must be chosen on other streams");
+      });
+    std::vector<std::vector<std::string>> points;
+    std::vector<Pair> pairs;
+    for (const std::string& method : methods_) {
+      points.push_back(sweep_points(method, axes_, given_.sweep_budget));
+      for (const std::string& point : points.back())
+        for (const std::uint64_t seed : seeds) pairs.push_back({point, seed});
+    }
+    say_budgets(points);
+    const std::vector<RunResult> results = run_all("sweep", pairs, kHeldOut);
+    nlohmann::json tried = nlohmann::json::array();
+    std::size_t at = 0;
+    TextTable table({"method", "settings tried", "chosen", "validation AAT %"});
+    for (std::size_t m = 0; m < methods_.size(); ++m) {
+      std::vector<double> scores;
+      nlohmann::json list = nlohmann::json::array();
+      for (const std::string& point : points[m]) {
+        double sum = 0.0;
+        for (std::size_t s = 0; s < seeds.size(); ++s, ++at)
+          sum += results[at].diverged ? std::numeric_limits<double>::quiet_NaN()
+                                      : average_accuracy(results[at].task_accuracy);
+        scores.push_back(sum / double(seeds.size()));
+        list.push_back({{"settings", point}, {"validation_aat", scores.back()}});
+      }
+      const std::size_t best = best_point(scores);
+      chosen_.push_back(points[m][best]);
+      tried.push_back({{"method", methods_[m]}, {"points", list}, {"chosen", chosen_.back()}});
+      table.add_row({methods_[m], std::to_string(points[m].size()), chosen_.back(), fixed(100 * scores[best], 2)});
+    }
+    write_json(out_ / "sweep.json", {{"seeds", seeds}, {"held_out_share", kHeldOut}, {"methods", tried}});
+    progress_.clear();
+    std::cout << table.text() << '\n';
+  }
+
+  void say_budgets(const std::vector<std::vector<std::string>>& points) {
+    std::size_t least = points[0].size(), most = least;
+    for (const auto& p : points) least = std::min(least, p.size()), most = std::max(most, p.size());
+    if (least != most)
+      progress_.note(cat("The methods are not tuned equally hard: between ", least, " and ", most,
+                         " settings each; --sweep-budget ", least, " would make it so"));
+  }
+
+  std::vector<Pair> final_pairs() const {
+    std::vector<Pair> pairs = plan_.pairs();
+    if (chosen_.empty()) return pairs;
+    for (Pair& pair : pairs)
+      pair.method = chosen_[std::size_t(std::find(methods_.begin(), methods_.end(), pair.method) - methods_.begin())];
+    return pairs;
+  }
+
+  /// One log, one summary, one chart and one table of all runs, as if they had run one after the other.
+  int report(const std::vector<RunResult>& results) {
+    std::string log;
+    nlohmann::json list = nlohmann::json::array();
+    for (const RunResult& r : results) {
+      log += read_file(out_ / "runs" / folder_name({r.method, r.seed}) / "metrics.jsonl");
+      list.push_back(eg::to_json(r));
+    }
+    write_file(out_ / "metrics.jsonl", log);
+    const std::string stream = plan_.stream(plan_.pairs()[0].seed)->describe();
+    write_json(out_ / "summary.json", {{"finished", true},
+                                       {"stream", stream},
+                                       {"device", to_string(plan_.machine().device)},
+                                       {"precision", plan_.machine().precision},
+                                       {"threads", threads()},
+                                       {"results", list}});
+    progress_.clear();
+    return print_results(out_, results, stream);
+  }
+
+  /// Share of a class's training images that settings are chosen on.
+  static constexpr double kHeldOut = 0.2;
+  const ContinualOptions given_;
+  const Plan plan_;
+  Progress progress_;
+  std::vector<SweepAxis> axes_;
+  std::vector<std::string> methods_, chosen_;
+  fs::path out_;
+};
+
+}  // namespace
+
+int run_farm(const ContinualOptions& options) { return Farm(options).run(); }
+
+}  // namespace eg
