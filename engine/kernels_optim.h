@@ -50,6 +50,21 @@ struct AdamUpdate {
   std::int64_t rows = 0, columns = 0;
 };
 
+/// A largest utility below this, which happens where all are negative, would turn the sign of the gate.
+inline constexpr double kUpgdLeastMaximum = 1e-12;
+/// UPGD (Elsayed & Mahmood 2024, arXiv:2404.00781; methods.md A.7): with d = clip*g, utility = beta*utility - (1-beta)*d*w; the gate
+/// open = 1 - sigmoid(corrected utility / M), M the largest utility of all segments, uncorrected and at least 1e-12; then
+/// w = (1 - lr*decay) w - lr (d + noise n) open, or, not protecting, - lr (d + noise n open). n is standard normal: a
+/// function of the step's seed and number, `stream` and the weight's place in the arena.
+struct UpgdUpdate {
+  TensorView weight, grad, utility, work;  // whole arenas; grad f32 (f64) or x; work (bf16 copy) optional
+  std::span<const Segment> segments;       // none covers padding, which noise would fill
+  const StepRecord* step = nullptr;
+  double beta = 0.999, noise = 1e-3;
+  bool protects = true;
+  std::uint32_t stream = 0;
+};
+
 /// average = decay*average + (1-decay)*weight over the whole arena.
 struct EmaUpdate {
   TensorView average, weight;
@@ -62,6 +77,7 @@ struct EmaUpdate {
   X(step_finish, StepFinish)              \
   X(sgd_update, SgdUpdate)                \
   X(adam_update, AdamUpdate)              \
+  X(upgd_update, UpgdUpdate)              \
   X(ema_update, EmaUpdate) EVERGRAD_FOR_EACH_ARROW_KERNEL(X) EVERGRAD_FOR_EACH_PLASTICITY_KERNEL(X)
 
 }  // namespace eg

@@ -8,6 +8,7 @@
 #include "optim/options_reader.h"
 #include "optim/plasticity/intervention.h"
 #include "optim/sgd.h"
+#include "optim/upgd.h"
 
 namespace eg {
 namespace {
@@ -35,6 +36,10 @@ const std::vector<Method>& methods() {
       {{"sgd", "Stochastic gradient descent with momentum.",
         "Robbins & Monro 1951; Sutskever et al. 2013; semantics of PyTorch's SGD", 0.1, 5e-4, kSgdOptionsText},
        make_sgd},
+      {{"upgd",
+        "Utility-based perturbed gradient descent: holds weights that the loss needs, moves and shakes the others.",
+        "Elsayed & Mahmood 2024, arXiv:2404.00781", 0.01, 1e-3, kUpgdOptionsText},
+       make_upgd},
       {{"arrow",
         "Reshapes the attention gradient's direction by the covariance of the last W gradients; AdamW elsewhere.",
         "Vision Transformers that Never Stop Learning, arXiv:2603.07787", 1e-3, 0.05, kArrowOptionsText},

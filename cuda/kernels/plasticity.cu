@@ -10,7 +10,7 @@
 // Limits   segments may begin and end anywhere; packs that are not whole go element by element
 #include "cuda/kernels/plasticity.h"
 
-#include "engine/rng.h"
+#include "cuda/kernels/normal.cuh"
 
 namespace eg::EVERGRAD_BACKEND {
 namespace {
@@ -26,13 +26,6 @@ __global__ void __launch_bounds__(kUpdateThreads) penalty_device(const PenaltyPa
     for (int k = 0; k < kPack; ++k) g[k] += pull * (w[k] - anchor[k]);
     store_some(p.grad, i, count, wide, g);
   });
-}
-
-/// Key::normal in fp32.
-__device__ __forceinline__ float normal_of(const Key& key, std::int64_t index) {
-  const std::uint64_t i = 2 * std::uint64_t(index);
-  const float u = (float(key.bits(i) >> 8) + 0.5f) * 0x1p-24f, v = (float(key.bits(i + 1) >> 8) + 0.5f) * 0x1p-24f;
-  return sqrtf(-2.0f * logf(u)) * cosf(6.28318531f * v);
 }
 
 __global__ void __launch_bounds__(kUpdateThreads) perturb_device(const PerturbParams p) {

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "engine/cpu/kernels.h"
+#include "engine/cpu/normal.h"
 #include "engine/parallel.h"
 
 namespace eg::cpu {
@@ -21,16 +22,6 @@ void for_each_chunk(std::span<const WeightSegment> segments, const F& f) {
 void narrow(const TensorView& work, const float* w, std::int64_t begin, std::int64_t end) {
   if (!work) return;
   for (std::int64_t i = begin; i < end; ++i) work.as<bf16>()[i] = bf16(w[i]);
-}
-
-/// Key::normal in fp32: the logarithm and the cosine are what this pass spends its time on.
-float normal(const Key& k, std::int64_t index) {
-  const std::uint64_t i = 2 * std::uint64_t(index), block = i / 4;
-  const Philox4 words = philox4x32_10({std::uint32_t(block), std::uint32_t(block >> 32), k.step, k.stream},
-                                      std::uint32_t(k.seed), std::uint32_t(k.seed >> 32));
-  const auto uniform = [](std::uint32_t bits) { return (float(bits >> 8) + 0.5f) * 0x1p-24f; };
-  const float u = uniform(words[i % 4]), v = uniform(words[i % 4 + 1]);
-  return std::sqrt(-2.0f * std::log(u)) * std::cos(6.28318531f * v);
 }
 
 template <class T>
