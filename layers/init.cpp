@@ -27,27 +27,42 @@ double truncated(const Key& k, std::int64_t i, std::int64_t count, double std) {
 
 Init init_patch_projection(std::int64_t fan_in) { return {Init::Rule::uniform, 1.0 / std::sqrt(double(fan_in))}; }
 
-std::vector<double> draw(const Init& init, std::int64_t count, Key key) {
+namespace {
+
+void check_scale(const Init& init) {
   check(std::isfinite(init.scale), Kind::usage,
         [&] { return cat("init: the scale must be finite, got ", init.scale); });
   check(init.scale >= 0.0 || init.rule == Init::Rule::constant, Kind::usage,
         [&] { return cat("init: the scale of a random draw must not be negative, got ", init.scale); });
-  std::vector<double> values(static_cast<std::size_t>(count), 0.0);
-  const auto fill = [&](const auto& value) {
-    parallel_for(count, kGrain, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
-      for (std::int64_t i = begin; i < end; ++i) values[std::size_t(i)] = value(i);
-    });
-  };
+}
+
+double value_at(const Init& init, std::int64_t i, std::int64_t count, const Key& key) {
   switch (init.rule) {
-    case Init::Rule::zeros: break;
-    case Init::Rule::ones: fill([](std::int64_t) { return 1.0; }); break;
-    case Init::Rule::constant: fill([&](std::int64_t) { return init.scale; }); break;
-    case Init::Rule::normal: fill([&](std::int64_t i) { return init.scale * key.normal(std::uint64_t(i)); }); break;
-    case Init::Rule::trunc_normal: fill([&](std::int64_t i) { return truncated(key, i, count, init.scale); }); break;
-    case Init::Rule::uniform:
-      fill([&](std::int64_t i) { return init.scale * (2.0 * key.uniform(std::uint64_t(i)) - 1.0); });
-      break;
+    case Init::Rule::zeros: return 0.0;
+    case Init::Rule::ones: return 1.0;
+    case Init::Rule::constant: return init.scale;
+    case Init::Rule::normal: return init.scale * key.normal(std::uint64_t(i));
+    case Init::Rule::trunc_normal: return truncated(key, i, count, init.scale);
+    case Init::Rule::uniform: return init.scale * (2.0 * key.uniform(std::uint64_t(i)) - 1.0);
   }
+  return 0.0;
+}
+
+}  // namespace
+
+std::vector<double> draw(const Init& init, std::int64_t count, Key key) {
+  check_scale(init);
+  std::vector<double> values(static_cast<std::size_t>(count), 0.0);
+  parallel_for(count, kGrain, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
+    for (std::int64_t i = begin; i < end; ++i) values[std::size_t(i)] = value_at(init, i, count, key);
+  });
+  return values;
+}
+
+std::vector<double> draw(const Init& init, std::int64_t count, Key key, std::span<const std::int64_t> which) {
+  check_scale(init);
+  std::vector<double> values;
+  for (const std::int64_t i : which) values.push_back(value_at(init, i, count, key));
   return values;
 }
 

@@ -10,6 +10,7 @@
 //                                       uniform with a = sqrt(5) (He et al. 2015, arXiv:1502.01852)
 #pragma once
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include "engine/rng.h"
@@ -28,5 +29,7 @@ Init init_patch_projection(std::int64_t fan_in);
 /// `count` values on the host, in double. Value i is a pure function of the key and i, so it does not depend on the
 /// number of threads, nor on the device that the values go to. Throws Error{usage} for a negative or non-finite scale.
 std::vector<double> draw(const Init& init, std::int64_t count, Key key);
+/// The values of that draw at the places `which`, and only those are computed.
+std::vector<double> draw(const Init& init, std::int64_t count, Key key, std::span<const std::int64_t> which);
 
 }  // namespace eg

@@ -47,6 +47,11 @@ std::vector<double> ParamArena::draw_row(const Param& p, std::int64_t row, std::
   return eg::draw(p.init, p.shape.cols(), key(seed, "unit", cat(p.name, '.', row), step));
 }
 
+std::vector<double> ParamArena::draw_elements(const Param& p, std::span<const std::int64_t> which, std::uint64_t seed,
+                                              std::uint32_t step) {
+  return eg::draw(p.init, p.size(), key(seed, "element", p.name, step), which);
+}
+
 void ParamArena::initialise(std::span<Param* const> params, std::uint64_t seed) const {
   for (const Param* p : params) p->master.copy_from(Tensor::from(draw(*p, seed), p->shape, p->master.dtype(), device));
   refresh_work();

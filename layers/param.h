@@ -82,6 +82,9 @@ struct ParamArena {
   static std::vector<double> draw(const Param& p, std::uint64_t seed, std::uint32_t redraw = 0);
   /// One row of a matrix, drawn from its Init for a unit that begins at this step: key (seed, "unit/<name>.<row>", step).
   static std::vector<double> draw_row(const Param& p, std::int64_t row, std::uint64_t seed, std::uint32_t step);
+  /// Some elements, drawn anew at this step: key (seed, "element/<name>", step).
+  static std::vector<double> draw_elements(const Param& p, std::span<const std::int64_t> which, std::uint64_t seed,
+                                           std::uint32_t step);
   void initialise(std::span<Param* const> params, std::uint64_t seed) const;
   /// Refreshes the bf16 working copy from the masters (after a load or a reset; optimizers do it in their own pass).
   void refresh_work() const;

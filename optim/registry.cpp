@@ -71,6 +71,11 @@ const std::vector<Method>& methods() {
              "Muppidi et al. 2024, arXiv:2405.16642", "mode=accumulator|literal, boundary=keep|rebase", make_trac),
       beside("redo", "Recycles dormant hidden units: those whose activation is a tiny share of their layer's.",
              "Sokar et al. 2023, arXiv:2302.12902", "tau=0.025, every=128", make_redo),
+      beside("swr", "Selective weight reinitialisation: in every tensor the weights that matter least begin anew.",
+             "Hernandez-Garcia et al. 2025, CoLLAs",
+             "every=128, threshold=5e-4 or proportion, utility=gradient|magnitude, value=resample|mean, "
+             "clear-moments=false",
+             make_swr),
       beside(
           "head-reset", "Draws the head, or parts of some blocks, anew at every task.",
           "Nikishin et al. 2022, arXiv:2205.07802",

@@ -38,6 +38,7 @@ class Combined final : public Optimizer {
       if (changed && p->stage() >= Stage::clipping) p->after_update(ctx);
     }
   }
+  void visit_moments(const std::function<void(Tensor&)>& visit) override { base_->visit_moments(visit); }
   void task_boundary(StepContext& ctx, bool keep_state) override {
     const bool later = ctx.task > 0;
     for (const auto& p : parts_) {
