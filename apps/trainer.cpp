@@ -120,6 +120,7 @@ void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) 
 
 StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& class_mask) {
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
+  ctx.images = batch.count;  // here, because a replayed step is not enqueued again
   record().first_sample = std::int64_t(batch.first_sample);
   optimizer_->prepare(ctx);
   upload_record();

@@ -16,8 +16,8 @@ Tensor linear_gelu(const Tensor& x, const Tensor& w, const Tensor& b, GeluKind k
 }
 
 Tensor mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2, GeluKind kind,
-           const Tensor& activity) {
-  return apply<ops::Mlp>({x, w1, b1, w2, b2}, {kind, activity})[0];
+           const UnitSums& sums) {
+  return apply<ops::Mlp>({x, w1, b1, w2, b2}, {kind, sums})[0];
 }
 
 Tensor gelu(const Tensor& x, GeluKind kind) { return apply<ops::Gelu>({x}, {kind})[0]; }

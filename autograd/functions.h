@@ -8,6 +8,7 @@
 
 #include "engine/kernels.h"
 #include "engine/tensor.h"
+#include "engine/unit_sums.h"
 
 namespace eg {
 
@@ -17,10 +18,10 @@ Tensor linear(const Tensor& x, const Tensor& w, const Tensor& b);
 Tensor linear_gelu(const Tensor& x, const Tensor& w, const Tensor& b, GeluKind kind = GeluKind::erf);
 /// linear(gelu(linear(x, w1, b1)), w2, b2) as one op: the block's two-layer perceptron. The gelu runs inside the first
 /// product, its derivative and the gradient of b1 inside the product that makes the hidden gradient.
-/// x [...,I], w1 [F,I], b1 [F], w2 [O,F], b2 [O] or empty -> [...,O]. `activity`, f64 [F] or empty, gets the sums of
-/// |gelu| over the rows added, once per pass that is recorded on a tape.
+/// x [...,I], w1 [F,I], b1 [F], w2 [O,F], b2 [O] or empty -> [...,O]. `sums` are added to once per
+/// pass that is recorded on a tape.
 Tensor mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
-           GeluKind kind = GeluKind::erf, const Tensor& activity = {});
+           GeluKind kind = GeluKind::erf, const UnitSums& sums = {});
 Tensor gelu(const Tensor& x, GeluKind kind = GeluKind::erf);
 
 /// Normalises the last axis: x [...,C], gamma [C], beta [C].

@@ -207,9 +207,10 @@ struct Dot {
 /// Counters of methods.md D.2 for pre-activations z [R,F] (token rows x hidden units), added per unit.
 struct UnitStatistics {
   TensorView z;  // [R,F] x
-  TensorView positive, alive_magnitude, alive_gradient,
-      sum_abs;           // f64 [F]: counts of z>0, |gelu|>tau, |gelu'|>tau; sum |gelu|
+  TensorView positive, alive_magnitude, alive_gradient, sum_abs,
+      sum;               // f64 [F]: counts of z>0, |gelu|>tau, |gelu'|>tau; sums of |gelu| and of gelu
   TensorView max_value;  // f64 [F]: running maximum of gelu(z)
+  TensorView rows;       // f64 [1]: += R
   double tau = 0.01;
   GeluKind kind = GeluKind::erf;
 };

@@ -16,8 +16,7 @@ void visit_params(Mlp& m, F&& f) {
 
 /// x [...,C] (already normalised) -> [...,C].
 inline Tensor forward(const Mlp& m, const Tensor& x) {
-  return mlp(x, m.fc1.weight.value, m.fc1.bias.value, m.fc2.weight.value, m.fc2.bias.value, m.gelu,
-             m.fc1.weight.activity);
+  return mlp(x, m.fc1.weight.value, m.fc1.bias.value, m.fc2.weight.value, m.fc2.bias.value, m.gelu, m.fc1.weight.sums);
 }
 /// The same in three steps, for somebody who wants to see the pre-activations [...,hidden].
 template <class See>

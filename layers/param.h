@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "engine/tensor.h"
+#include "engine/unit_sums.h"
 
 namespace eg {
 
@@ -58,9 +59,7 @@ struct Param {
   bool frozen = false;
   std::int64_t offset = 0;  // first element in the flat arenas; a multiple of 16
   UnitLink link;
-  /// On fc1's weight, for methods that watch hidden units: f64 [F], to which every training forward pass adds the sums of
-  /// |gelu| over its rows. Empty where nobody watches.
-  Tensor activity;
+  UnitSums sums;  // on fc1's weight, for methods that watch hidden units; empty where nobody does
 
   Tensor value;   // what the forward pass reads: a slice of the master arena, or of the bf16 copy
   Tensor master;  // fp32 (f64 on reference): a slice of ParamArena::master

@@ -71,6 +71,9 @@ const std::vector<Method>& methods() {
              "Muppidi et al. 2024, arXiv:2405.16642", "mode=accumulator|literal, boundary=keep|rebase", make_trac),
       beside("redo", "Recycles dormant hidden units: those whose activation is a tiny share of their layer's.",
              "Sokar et al. 2023, arXiv:2302.12902", "tau=0.025, every=128", make_redo),
+      beside("snr", "Self-normalised resets: hidden units that are silent for longer than they usually are begin anew.",
+             "Farias & Jozefiak 2024, arXiv:2410.20098",
+             "tasks=16, quantile=0.99, expansion=2, tau-min=100, tau-max=20000, fire=0.01", make_snr),
       beside("swr", "Selective weight reinitialisation: in every tensor the weights that matter least begin anew.",
              "Hernandez-Garcia et al. 2025, CoLLAs",
              "every=128, threshold=5e-4 or proportion, utility=gradient|magnitude, value=resample|mean, "

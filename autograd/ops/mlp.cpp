@@ -17,7 +17,9 @@ void Mlp::check(const In& in, const Attrs& attrs) {
   require_like(name, "w2", w2, x);
   require_rank(name, "w2", w2, 2, 2);
   require_shape(name, "w2", w2, {w2.dim(0), w1.dim(0)}, "outputs by hidden units, the rows of w1");
-  if (attrs.activity) require_shape(name, "activity", attrs.activity, {w1.dim(0)}, "one entry per hidden unit");
+  for (const Tensor* sums : {&attrs.sums.absolute, &attrs.sums.positive, &attrs.sums.value})
+    if (*sums) require_shape(name, "sums", *sums, {w1.dim(0)}, "one entry per hidden unit");
+  if (attrs.sums.rows) require_shape(name, "sums.rows", attrs.sums.rows, {1}, "one count");
   if (!b2) return;
   require_like(name, "b2", b2, x);
   require_shape(name, "b2", b2, {w2.dim(0)}, "one entry per row of w2");
@@ -37,9 +39,16 @@ Mlp::Out Mlp::forward(const In& in, const Attrs& attrs, Saved* saved) {
     up.bias = b1.view();
     up.aux = matrix(z);
     EVERGRAD_CALL(x.device(), matmul, up);
-    if (saved && attrs.activity)
+    if (saved && attrs.sums) {
+      const auto optional = [](const Tensor& t) { return t ? t.view() : TensorView{}; };
       EVERGRAD_CALL(x.device(), unit_statistics,
-                    UnitStatistics{.z = matrix(z), .sum_abs = attrs.activity.view(), .kind = attrs.kind});
+                    UnitStatistics{.z = matrix(z),
+                                   .positive = optional(attrs.sums.positive),
+                                   .sum_abs = optional(attrs.sums.absolute),
+                                   .sum = optional(attrs.sums.value),
+                                   .rows = optional(attrs.sums.rows),
+                                   .kind = attrs.kind});
+    }
     if (!saved) z = {};
     Matmul down{.a = matrix(h), .b = w2.view(), .c = matrix(y), .transpose_b = true};
     if (b2) down.epilogue = Epilogue::bias, down.bias = b2.view();

@@ -11,6 +11,7 @@
 
 #include "autograd/op.h"
 #include "engine/kernels.h"
+#include "engine/unit_sums.h"
 
 namespace eg::ops {
 
@@ -21,7 +22,7 @@ struct Mlp {
   using Out = std::array<Tensor, results>;
   struct Attrs {
     GeluKind kind = GeluKind::erf;
-    Tensor activity;  // f64 [F], optional: += the sums of |h| over the rows, in passes that keep what backward needs
+    UnitSums sums;  // optional; added to in passes that keep what backward needs
   };
   struct Saved {
     Tensor x, w1, w2, z, h;

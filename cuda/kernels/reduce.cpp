@@ -88,8 +88,8 @@ void unit_statistics(const UnitStatistics& a, Stream s) {
   UnitStatisticsParams p;
   p.z = operand(a.z), p.rows = a.z.rows(), p.columns = a.z.cols();
   p.positive = a.positive.as<double>(), p.alive_magnitude = a.alive_magnitude.as<double>();
-  p.alive_gradient = a.alive_gradient.as<double>(), p.sum_abs = a.sum_abs.as<double>(),
-  p.max_value = a.max_value.as<double>();
+  p.alive_gradient = a.alive_gradient.as<double>(), p.sum_abs = a.sum_abs.as<double>();
+  p.sum = a.sum.as<double>(), p.max_value = a.max_value.as<double>(), p.row_count = a.rows.as<double>();
   p.tau = float(a.tau), p.tanh_form = a.kind == GeluKind::tanh;
   launch("unit_statistics", unit_statistics_kernel(), dim3(unsigned((p.columns + kColumns - 1) / kColumns)),
          dim3(kColumns, kRowLanes), 0, s, p);

@@ -137,7 +137,7 @@ template <bool kTanh>
 __device__ __forceinline__ void count_units(const UnitStatisticsParams& p) {
   const std::int64_t unit = std::int64_t(blockIdx.x) * kColumns + threadIdx.x;
   const bool owned = unit < p.columns;
-  double positive = 0.0, magnitude = 0.0, gradient = 0.0, sum_abs = 0.0;
+  double positive = 0.0, magnitude = 0.0, gradient = 0.0, sum_abs = 0.0, sum = 0.0;
   float largest = -INFINITY;
   for (std::int64_t r = threadIdx.y; owned && r < p.rows; r += kRowLanes) {
     const float z = load_at(p.z, r * p.columns + unit), y = gelu<kTanh>(z);
@@ -145,12 +145,15 @@ __device__ __forceinline__ void count_units(const UnitStatisticsParams& p) {
     magnitude += fabsf(y) > p.tau ? 1.0 : 0.0;
     gradient += fabsf(gelu_grad<kTanh>(z)) > p.tau ? 1.0 : 0.0;
     sum_abs += double(fabsf(y));
+    sum += double(y);
     largest = fmaxf(largest, y);
   }
   add_counter(p.positive, unit, owned, positive);
   add_counter(p.alive_magnitude, unit, owned, magnitude);
   add_counter(p.alive_gradient, unit, owned, gradient);
   add_counter(p.sum_abs, unit, owned, sum_abs);
+  add_counter(p.sum, unit, owned, sum);
+  if (p.row_count && blockIdx.x == 0 && threadIdx.x == 0 && threadIdx.y == 0) *p.row_count += double(p.rows);
   FloatTile& tile = static_shared<FloatTile>();
   tile.v[threadIdx.y][threadIdx.x] = largest;
   __syncthreads();

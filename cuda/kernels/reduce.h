@@ -32,7 +32,7 @@ struct SumParams {
 };
 struct UnitStatisticsParams {
   Operand z;
-  double *positive, *alive_magnitude, *alive_gradient, *sum_abs, *max_value;
+  double *positive, *alive_magnitude, *alive_gradient, *sum_abs, *sum, *max_value, *row_count;
   std::int64_t rows, columns;
   float tau;
   bool tanh_form;

@@ -17,15 +17,17 @@ void unit_statistics(const UnitStatistics& a, Stream) {
   parallel_for(rows, grain, [&](std::int64_t begin, std::int64_t end, std::int64_t chunk) {
     EVERGRAD_DISPATCH(count_units_rows, a, begin, end - begin, partials.data() + chunk * stride);
   });
-  const TensorView* const sums[] = {&a.positive, &a.alive_magnitude, &a.alive_gradient, &a.sum_abs};
+  const TensorView* const sums[] = {&a.positive, &a.alive_magnitude, &a.alive_gradient, &a.sum_abs, &a.sum};
   for (std::int64_t c = 0; c < chunks; ++c) {
     const float* const part = partials.data() + c * stride;
-    for (int s = 0; s < 4; ++s)
+    for (int s = 0; s < generic::kSlots - 1; ++s)
       if (double* const out = sums[s]->as<double>())
         for (std::int64_t i = 0; i < units; ++i) out[i] += double(part[s * units + i]);
     if (double* const out = a.max_value.as<double>())
-      for (std::int64_t i = 0; i < units; ++i) out[i] = std::max(out[i], double(part[4 * units + i]));
+      for (std::int64_t i = 0; i < units; ++i)
+        out[i] = std::max(out[i], double(part[(generic::kSlots - 1) * units + i]));
   }
+  if (a.rows) *a.rows.as<double>() += double(a.z.rows());
 }
 
 }  // namespace eg::cpu

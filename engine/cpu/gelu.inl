@@ -56,27 +56,29 @@ inline void gelu_bwd(const GeluBwd& a) {
 }
 
 // The counters of one chunk of rows, in floats (counts stay exact below 2^24 rows per chunk), kSlots per unit.
-inline constexpr int kSlots = 5;  // positive, alive magnitude, alive gradient, sum |gelu|, max gelu
+inline constexpr int kSlots = 6;  // positive, alive magnitude, alive gradient, sum |gelu|, sum gelu, max gelu
 
 template <GeluKind kind, class T>
 void count_units(const T* z, std::int64_t rows, std::int64_t units, float tau, float* partial) {
   const F32 one = broadcast(1.0f), threshold = broadcast(tau);
   for_each_vector(units, [&](std::int64_t i, std::int64_t m) {
-    F32 positive = zero(), magnitude = zero(), gradient = zero(), sum = zero();
+    F32 positive = zero(), magnitude = zero(), gradient = zero(), sum_abs = zero(), sum = zero();
     F32 largest = broadcast(-std::numeric_limits<float>::infinity());
     for (std::int64_t r = 0; r < rows; ++r) {
       const F32 x = load_some(z + r * units + i, m), y = gelu<kind>(x), size = abs(y);
       positive += select(zero() < x, one, zero());
       magnitude += select(threshold < size, one, zero());
       gradient += select(threshold < abs(gelu_grad<kind>(x)), one, zero());
-      sum += size;
+      sum_abs += size;
+      sum += y;
       largest = max(y, largest);
     }
     store_some(partial + i, positive, m);
     store_some(partial + units + i, magnitude, m);
     store_some(partial + 2 * units + i, gradient, m);
-    store_some(partial + 3 * units + i, sum, m);
-    store_some(partial + 4 * units + i, largest, m);
+    store_some(partial + 3 * units + i, sum_abs, m);
+    store_some(partial + 4 * units + i, sum, m);
+    store_some(partial + 5 * units + i, largest, m);
   });
 }
 

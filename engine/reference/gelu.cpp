@@ -1,8 +1,8 @@
 // engine/reference/gelu.cpp - GELU over a whole tensor, its gradient, and counters of units that still learn.
 //
 //   forward    y = g(x)                       backward   dx (+)= dy g'(x)
-//   counters   per unit f, over the rows r of z[R,F]: how often z > 0, |g(z)| > tau, |g'(z)| > tau; the sum of |g(z)|
-//              and the largest g(z). A unit whose counts stay at zero is dead (methods.md D.2).
+//   counters   per unit f, over the rows r of z[R,F]: how often z > 0, |g(z)| > tau, |g'(z)| > tau; the sums of
+//              |g(z)| and g(z), the largest g(z). A unit whose counts stay at zero is dead (methods.md D.2).
 // The functions g and g' of both forms stand in gelu.h. x, y, dx, dy have one shape.
 #include "engine/reference/gelu.h"
 
@@ -34,8 +34,10 @@ void unit_statistics(const UnitStatistics& a, Stream) {
     add(a.alive_magnitude, std::abs(y) > a.tau);
     add(a.alive_gradient, std::abs(gelu_gradient(a.kind, z)) > a.tau);
     add(a.sum_abs, std::abs(y));
+    add(a.sum, y);
     if (a.max_value) put(a.max_value, unit, std::max(get(a.max_value, unit), y));
   }
+  if (a.rows) put(a.rows, 0, double(a.z.rows()), true);
 }
 
 }  // namespace eg::reference

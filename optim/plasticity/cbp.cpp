@@ -20,13 +20,14 @@ class Cbp final : public UnitMethod {
     maturity_ = r.integer("maturity", 100, 0, 1000000000);
     decay_ = r.number("decay", 0.99, 0.0, 0.999999);
     r.finish();
+    watch(true, false, false);
     for (Layer& l : layers_) l.utility = Tensor::zeros({l.size()}, p.arena->device.statistic(), p.arena->device);
   }
   std::string name() const override { return "cbp"; }
   void after_update(StepContext& ctx) override {
     for (Layer& l : layers_)
       EVERGRAD_CALL(params_.arena->device, unit_utility,
-                    UnitUtility{.sum_abs = l.activity.view(),
+                    UnitUtility{.sum_abs = l.sums.absolute.view(),
                                 .weight_out = l.units.fc2_weight->master.view(),
                                 .utility = l.utility.view(),
                                 .steps = l.units.steps.view(),

@@ -58,6 +58,7 @@ std::unique_ptr<Intervention> make_reset(const MethodSpec& spec, const Parameter
 std::unique_ptr<Intervention> make_fresh(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_cbp(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_redo(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_snr(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_swr(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_trac(const MethodSpec& spec, const Parameters& p);
 

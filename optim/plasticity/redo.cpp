@@ -15,12 +15,13 @@ class Redo final : public UnitMethod {
     tau_ = r.number("tau", 0.025, 0.0, 1e6);
     every_ = r.integer("every", 128, 1, 1000000000);
     r.finish();
+    watch(true, false, false);
   }
   std::string name() const override { return "redo"; }
   void after_update(StepContext& ctx) override {
     for (Layer& l : layers_)
       EVERGRAD_CALL(params_.arena->device, unit_utility,
-                    UnitUtility{.sum_abs = l.activity.view(),
+                    UnitUtility{.sum_abs = l.sums.absolute.view(),
                                 .steps = l.units.steps.view(),
                                 .keep_every = every_,
                                 .step = ctx.device_step},
@@ -30,8 +31,8 @@ class Redo final : public UnitMethod {
     if (ctx.host_step->step % every_ != 0) return false;
     bool changed = false;
     for (Layer& l : layers_) {
-      const std::vector<double> sums = l.activity.to_host();
-      l.activity.set_zero();
+      const std::vector<double> sums = l.sums.absolute.to_host();
+      l.sums.absolute.set_zero();
       if (!ctx.host_step->finite || ctx.host_step->step == 0) continue;
       double mean = 0.0;
       for (const double s : sums) mean += s / double(sums.size());

@@ -8,17 +8,37 @@ UnitMethod::UnitMethod(const MethodSpec& spec, const Parameters& p) : params_(p)
     Param* const fc1 = p.list[i];
     if (fc1->link.fc1_weight != int(i) || fc1->frozen) continue;
     const Device device = p.arena->device;
-    const Shape units{fc1->shape.rows()};
     Layer layer;
     layer.units = {fc1, p.list[std::size_t(fc1->link.fc1_bias)], p.list[std::size_t(fc1->link.fc2_weight)],
-                   Tensor::zeros(units, DType::i32, device)};
+                   Tensor::zeros({fc1->shape.rows()}, DType::i32, device)};
     layer.block = fc1->block;
-    layer.activity = fc1->activity = Tensor::zeros(units, DType::f64, device);
     layers_.push_back(std::move(layer));
   }
   check(!layers_.empty(), Kind::usage,
         [&] { return cat(spec.name, ": the model has no MLP whose units could be replaced"); });
   counters_ = Tensor::zeros({std::int64_t(layers_.size()) + 1}, DType::f64, kCpu);
+}
+
+void UnitMethod::watch(bool absolute, bool positive, bool value) {
+  for (Layer& l : layers_) {
+    const auto counter = [&](bool wanted, std::int64_t n) {
+      return wanted ? Tensor::zeros({n}, DType::f64, params_.arena->device) : Tensor{};
+    };
+    l.sums = {counter(absolute, l.size()), counter(positive, l.size()), counter(value, l.size()),
+              counter(positive || value, 1)};
+    l.units.fc1_weight->sums = l.sums;
+  }
+}
+
+void UnitMethod::visit_layer(Layer& l, const std::function<void(const std::string&, Tensor&)>& visit) {
+  visit("steps", l.units.steps);
+  const std::pair<const char*, Tensor*> optional[] = {{"activity", &l.sums.absolute},
+                                                      {"positive", &l.sums.positive},
+                                                      {"value", &l.sums.value},
+                                                      {"rows", &l.sums.rows},
+                                                      {"utility", &l.utility}};
+  for (const auto& [name, tensor] : optional)
+    if (*tensor) visit(name, *tensor);
 }
 
 void UnitMethod::attach(Optimizer& base) {
@@ -69,17 +89,13 @@ void UnitMethod::replace(Layer& l, const std::vector<std::int32_t>& which, StepC
 
 void UnitMethod::visit_state(const std::function<void(const std::string&, Tensor&)>& visit) {
   visit("counters", counters_);
-  for (Layer& l : layers_) {
-    visit(cat("steps.", l.block), l.units.steps);
-    visit(cat("activity.", l.block), l.activity);
-    if (l.utility) visit(cat("utility.", l.block), l.utility);
-  }
+  for (Layer& l : layers_)
+    visit_layer(l, [&](const std::string& name, Tensor& t) { visit(cat(name, '.', l.block), t); });
 }
 
 std::size_t UnitMethod::state_bytes() const {
-  std::size_t bytes = counters_.bytes();
-  for (const Layer& l : layers_)
-    bytes += l.units.steps.bytes() + l.activity.bytes() + (l.utility ? l.utility.bytes() : 0);
+  std::size_t bytes = 0;
+  const_cast<UnitMethod*>(this)->visit_state([&](const std::string&, Tensor& t) { bytes += t.bytes(); });
   return bytes;
 }
 

@@ -21,9 +21,14 @@ class UnitMethod : public Intervention {
   struct Layer {
     Units units;
     int block = 0;
-    Tensor activity, utility;  // f64 [F]; stat [F] or empty
+    UnitSums sums;   // what watch() asked for
+    Tensor utility;  // stat [F] or empty
     std::int64_t size() const { return units.fc1_weight->shape.rows(); }
   };
+  /// Has every training forward pass add up |h|, how often z > 0, h; the last two with the number of rows.
+  void watch(bool absolute, bool positive, bool value);
+  /// State of one layer, by names that the block's number completes.
+  virtual void visit_layer(Layer& layer, const std::function<void(const std::string&, Tensor&)>& visit);
   void replace(Layer& layer, const std::vector<std::int32_t>& which, StepContext& ctx);
   std::int64_t replaced() const { return std::int64_t(counters_.data_as<double>()[0]); }
 

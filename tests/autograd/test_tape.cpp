@@ -1,6 +1,7 @@
 // tests/autograd/test_tape.cpp - the tape itself: who gets which gradient, when, and at what cost in memory.
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <limits>
 
 #include "autograd/functions.h"
@@ -358,6 +359,32 @@ TEST_CASE("watch_nonfinite: names the first op whose result is not finite") {
                                   {2, 3}, DType::f64, kReference);
   mean(gelu(add(add(x, big), big)));
   CHECK(tape.first_nonfinite_op().substr(0, 3) == "add");
+}
+
+TEST_CASE("mlp: passes on a tape add up what each unit does, and how many rows; passes beside it add nothing") {
+  const Device d = kReference;
+  Tensor x = drawn({2, 3, 4}, d, DType::f64, 1);
+  const Tensor w1 = drawn({5, 4}, d, DType::f64, 2), b1 = drawn({5}, d, DType::f64, 3);
+  const Tensor w2 = drawn({2, 5}, d, DType::f64, 4), g = Tensor::zeros(x.shape(), DType::f64, d);
+  const auto zeros = [&](std::int64_t n) { return Tensor::zeros({n}, DType::f64, d); };
+  const UnitSums sums{zeros(5), zeros(5), zeros(5), zeros(1)};
+  mlp(x, w1, b1, w2, {}, GeluKind::erf, sums);
+  CHECK(sums.rows.to_host()[0] == 0.0);
+  const std::vector<double> z = linear(x, w1, b1).to_host(), h = linear_gelu(x, w1, b1).to_host();
+  Tape tape;
+  tape.watch(x, g.view());
+  for (int pass = 0; pass < 2; ++pass) mlp(x, w1, b1, w2, {}, GeluKind::erf, sums);
+  CHECK(sums.rows.to_host()[0] == 12.0);
+  for (std::size_t f = 0; f < 5; ++f) {
+    double absolute = 0.0, positive = 0.0, value = 0.0;
+    for (std::size_t r = 0; r < 6; ++r)
+      absolute += std::abs(h[5 * r + f]), positive += z[5 * r + f] > 0.0, value += h[5 * r + f];
+    CHECK(sums.absolute.to_host()[f] == doctest::Approx(2.0 * absolute).epsilon(1e-12));
+    CHECK(sums.positive.to_host()[f] == 2.0 * positive);
+    CHECK(sums.value.to_host()[f] == doctest::Approx(2.0 * value).epsilon(1e-12));
+  }
+  const UnitSums wrong{{}, zeros(4), {}, {}};
+  CHECK_THROWS_AS(mlp(x, w1, b1, w2, {}, GeluKind::erf, wrong), Error);
 }
 
 TEST_CASE("reshape: keeps tape and gradient") {

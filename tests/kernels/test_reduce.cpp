@@ -79,7 +79,7 @@ struct Counted {
   Shape shape;
   GeluKind kind;
   double tau;
-  int absent;  // which of the five counters is left out; 5: none
+  int absent;  // which of the seven counters is left out; 7: none
 };
 
 UnitStatistics counters(Arguments& a, const Counted& c) {
@@ -93,7 +93,8 @@ UnitStatistics counters(Arguments& a, const Counted& c) {
             [](const Key& k, std::int64_t i) { return i % 7 ? 2.0 * k.normal(std::uint64_t(i)) - 1.0 : 0.0; });
   u.positive = counter(0, "positive"), u.alive_magnitude = counter(1, "magnitude");
   u.alive_gradient = counter(2, "gradient"), u.sum_abs = counter(3, "sum");
-  u.max_value = counter(4, "max");
+  u.max_value = counter(4, "max"), u.sum = counter(5, "signed");
+  if (c.absent != 6) u.rows = a.typed("rows", DType::f64, {1}, constant(3.0), Use::added);
   u.tau = c.tau, u.kind = c.kind;
   return u;
 }
@@ -102,7 +103,7 @@ UnitStatistics counters(Arguments& a, const Counted& c) {
 Values counter_bounds(const Counted& c, const Values& in) {
   const std::size_t units = std::size_t(c.shape.cols());
   std::map<std::string, std::vector<double>> all;
-  for (const char* name : {"positive", "magnitude", "gradient", "sum", "max"}) all[name].assign(units, 0.0);
+  for (const char* name : {"positive", "magnitude", "gradient", "sum", "max", "signed"}) all[name].assign(units, 0.0);
   std::vector<double> absolute(units, 0.0);
   const std::vector<double>& z = in.at("z");
   for (std::size_t i = 0; i < z.size(); ++i) {
@@ -115,8 +116,9 @@ Values counter_bounds(const Counted& c, const Values& in) {
     absolute[i % units] += std::abs(y);
   }
   for (std::size_t f = 0; f < units; ++f) all["sum"][f] += sum_error(c.shape.rows(), absolute[f]);
-  const char* const names[] = {"positive", "magnitude", "gradient", "sum", "max"};
-  if (c.absent < 5) all.erase(names[c.absent]);
+  all["signed"] = all["sum"];
+  const char* const names[] = {"positive", "magnitude", "gradient", "sum", "max", "signed"};
+  if (c.absent < 6) all.erase(names[c.absent]);
   return all;
 }
 
@@ -126,8 +128,8 @@ TEST_CASE("unit_statistics: counters agree with the reference and add to what th
   for_each_activation([](DType t) {
     for (const Shape& shape : kMatrices)
       for (const GeluKind kind : {GeluKind::erf, GeluKind::tanh})
-        for (const int absent : {5, 0, 1, 2, 3, 4}) {
-          if (absent < 5 && shape.size() > 1000) continue;
+        for (const int absent : {7, 0, 1, 2, 3, 4, 5, 6}) {
+          if (absent < 7 && shape.size() > 1000) continue;
           const Counted c{t, shape, kind, 0.01, absent};
           EVERGRAD_CONFORMS(
               unit_statistics, UnitStatistics, cat(shape, " kind ", int(kind), " without ", absent), t,

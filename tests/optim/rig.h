@@ -34,7 +34,8 @@ struct Rig {
   StepRecord record;
   std::unique_ptr<Optimizer> optimizer;
   int depth = 1;
-  Values activity;  // of hidden units in every step, where a method watches them
+  Values activity, firing;  // of hidden units in every step, where a method watches them
+  std::int64_t images = 1;  // of every step
 
   Rig(Device device, const std::string& method, const std::vector<Piece>& pieces, double lr = -1.0, double decay = 0.0,
       double max_norm = 0.0, DType activation = DType::f64)
@@ -64,12 +65,17 @@ struct Rig {
     for (std::size_t i = 0; i < list.size(); ++i)
       list[i]->grad.copy_from(Tensor::from(gradients[i], list[i]->shape, list[i]->grad.dtype(), arena.device));
     StepContext ctx = context(factor);
-    ctx.images = 1;
+    ctx.images = images;
     optimizer->prepare(ctx);
-    // What a forward pass would add: unit f is active in proportion to f + 1.
-    for (Param* p : list)
-      for (std::int64_t f = 0; p->activity && f < p->activity.size(); ++f)
-        p->activity.data_as<double>()[f] += activity.empty() ? double(f + 1) : activity[std::size_t(f)];
+    // What a forward pass of one row would add: unit f is active in proportion to f + 1.
+    for (Param* p : list) {
+      for (const Tensor* sums : {&p->sums.absolute, &p->sums.value})
+        for (std::int64_t f = 0; *sums && f < sums->size(); ++f)
+          sums->data_as<double>()[f] += activity.empty() ? double(f + 1) : activity[std::size_t(f)];
+      for (std::int64_t f = 0; p->sums.positive && f < p->sums.positive.size(); ++f)
+        p->sums.positive.data_as<double>()[f] += firing.empty() ? double(f % 2) : firing[std::size_t(f)];
+      if (p->sums.rows) *p->sums.rows.data_as<double>() += 1.0;
+    }
     for (int group = depth; group >= 0; --group) optimizer->on_gradient_final(group, ctx);
     const Segment all{0, arena.size};
     EVERGRAD_CALL(arena.device, global_norm,

@@ -59,7 +59,8 @@ std::vector<std::string> variants() {
         "sgd+shrink-perturb:variant=e+l2:strength=0.01", "cbp:rate=0.1:maturity=2+nap", "sgd+trac",
         "arrow:window=3+trac:mode=literal", "sgd+cbp:rate=0.2:maturity=1", "arrow:window=3:mlp+redo:every=4:tau=0.5",
         "upgd:protect=false:beta=0.9", "swr:every=3:threshold=0.5:clear-moments",
-        "sgd+swr:every=2:proportion=0.3:utility=magnitude:value=mean+nap"})
+        "sgd+swr:every=2:proportion=0.3:utility=magnitude:value=mean+nap", "sgd+snr:tau-max=3",
+        "arrow:window=3+snr:tau-max=2:tasks=1", "upgd+snr:tau-max=4"})
     all.push_back(more);
   return all;
 }
