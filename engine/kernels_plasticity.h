@@ -40,12 +40,14 @@ struct WeightProject {
 };
 
 /// The bookkeeping of hidden units after an update (continual backpropagation, Dohare et al. 2024, arXiv:2306.13812):
-/// utility = decay utility + (1 - decay) sum_abs / rows * mean over o of |weight_out[o, unit]|, and steps += 1. The sums
-/// of the next step begin at zero, except in steps that are a multiple of `keep_every`, where the host reads them first.
+/// utility = decay utility + (1 - decay) sum_abs / rows * mean over o of |weight_out[o, unit]|, and steps += 1; with
+/// `mean`, mean = decay mean + (1 - decay) sum / row_count as well. The sums of the next step begin at zero, except in
+/// steps that are a multiple of `keep_every`, where the host reads them first; row_count is the caller's to clear.
 struct UnitUtility {
-  TensorView sum_abs;              // f64 [F]: sum of |gelu| over the step's rows
-  TensorView weight_out, utility;  // stat [O,F], stat [F]; optional together
-  TensorView steps;                // i32 [F]: updates since the unit was new
+  TensorView sum_abs;               // f64 [F]: sum of |gelu| over the step's rows
+  TensorView weight_out, utility;   // stat [O,F], stat [F]; optional together
+  TensorView steps;                 // i32 [F]: updates since the unit was new
+  TensorView sum, row_count, mean;  // f64 [F], f64 [1], stat [F]; optional together
   double rows = 1.0, decay = 0.99;
   std::int64_t keep_every = 0;
   const StepRecord* step = nullptr;

@@ -41,9 +41,9 @@ struct Init {
 };
 
 /// FFN units link row i of fc1's weight, entry i of fc1's bias and column i of fc2's weight: indices into the parameter
-/// list.
+/// list; fc2's bias goes with the layer as a whole.
 struct UnitLink {
-  int fc1_weight = -1, fc1_bias = -1, fc2_weight = -1;
+  int fc1_weight = -1, fc1_bias = -1, fc2_weight = -1, fc2_bias = -1;
 };
 
 struct Param {

@@ -11,7 +11,7 @@ void link_units(Vit& v) {
   const std::vector<Param*> all = parameters(v);
   const auto index = [&](const Param& p) { return int(std::find(all.begin(), all.end(), &p) - all.begin()); };
   for (Block& b : v.blocks) {
-    const UnitLink link{index(b.mlp.fc1.weight), index(b.mlp.fc1.bias), index(b.mlp.fc2.weight)};
+    const UnitLink link{index(b.mlp.fc1.weight), index(b.mlp.fc1.bias), index(b.mlp.fc2.weight), index(b.mlp.fc2.bias)};
     b.mlp.fc1.weight.link = b.mlp.fc1.bias.link = b.mlp.fc2.weight.link = link;
   }
 }

@@ -51,6 +51,7 @@ struct StepContext {
 struct Units {
   Param *fc1_weight = nullptr, *fc1_bias = nullptr, *fc2_weight = nullptr;  // [F,I], [F], [O,F]
   Tensor steps;                                                             // i32 [F]: updates since the unit was new
+  Param* fc2_bias = nullptr;                                                // [O]
 };
 
 class Optimizer {

@@ -66,7 +66,7 @@ const std::vector<Method>& methods() {
           "cbp",
           "Continual backpropagation: a tiny share of hidden units, those that contribute least, begins anew all the "
           "time.",
-          "Dohare et al. 2024, arXiv:2306.13812", "rate=1e-4, maturity=100, decay=0.99", make_cbp),
+          "Dohare et al. 2024, arXiv:2306.13812", "rate=1e-4, maturity=100, decay=0.99, compensate=false", make_cbp),
       beside("trac", "Parameter-free: the base's steps add up to a way from a reference point, and tuners scale it.",
              "Muppidi et al. 2024, arXiv:2405.16642", "mode=accumulator|literal, boundary=keep|rebase", make_trac),
       beside("redo", "Recycles dormant hidden units: those whose activation is a tiny share of their layer's.",

@@ -46,6 +46,7 @@ void weight_project(const WeightProject& a, Stream s) {
 void unit_utility(const UnitUtility& a, Stream s) {
   UtilityParams p;
   p.sum_abs = a.sum_abs.as<double>(), p.weight_out = operand(a.weight_out), p.utility = operand(a.utility);
+  p.sum = a.sum.as<double>(), p.row_count = a.row_count.as<double>(), p.mean = operand(a.mean);
   p.steps = a.steps.as<std::int32_t>(), p.step = a.step, p.units = a.sum_abs.size();
   p.outputs = a.weight_out ? a.weight_out.rows() : 1, p.keep_every = a.keep_every, p.rows = a.rows;
   p.decay = float(a.decay), p.rest = float(1.0 - a.decay);

@@ -115,8 +115,15 @@ __global__ void __launch_bounds__(kUnitColumns* kUnitLanes) utility_device(const
       const float now = float(p.sum_abs[f] / p.rows) * (out / float(p.outputs));
       store_at(p.utility, f, p.decay * load_at(p.utility, f) + p.rest * now);
     }
+    if (p.mean.data) {
+      const double rows = *p.row_count;
+      store_at(p.mean, f, p.decay * load_at(p.mean, f) + p.rest * float(p.sum[f] / (rows > 1.0 ? rows : 1.0)));
+    }
   }
-  if (p.keep_every == 0 || p.step->step % p.keep_every != 0) p.sum_abs[f] = 0.0;
+  if (p.keep_every == 0 || p.step->step % p.keep_every != 0) {
+    p.sum_abs[f] = 0.0;
+    if (p.sum) p.sum[f] = 0.0;
+  }
 }
 
 __global__ void __launch_bounds__(256) unit_reset_device(const UnitResetParams p) {

@@ -31,8 +31,9 @@ struct ProjectParams {
 };
 inline constexpr int kUnitColumns = 32, kUnitLanes = 8;  // a block's units, and threads that share a unit's column
 struct UtilityParams {
-  double* sum_abs;
-  Operand weight_out, utility;
+  double *sum_abs, *sum;
+  const double* row_count;
+  Operand weight_out, utility, mean;
   std::int32_t* steps;
   const StepRecord* step;
   std::int64_t units, outputs, keep_every;

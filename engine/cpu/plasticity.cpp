@@ -85,6 +85,7 @@ void unit_utility(const UnitUtility& a, Stream) {
   const std::int64_t units = a.sum_abs.size();
   double* const sums = a.sum_abs.as<double>();
   const bool clear = a.keep_every == 0 || a.step->step % a.keep_every != 0;
+  const double rows_seen = a.mean ? std::max(1.0, *a.row_count.as<double>()) : 1.0;
   parallel_for(units, 64, [&](std::int64_t begin, std::int64_t end, std::int64_t) {
     if (a.step->finite && a.utility) {
       const float* const w = a.weight_out.as<float>();
@@ -100,7 +101,12 @@ void unit_utility(const UnitUtility& a, Stream) {
     }
     for (std::int64_t f = begin; f < end; ++f) {
       if (a.step->finite) a.steps.as<std::int32_t>()[f] += 1;
+      if (a.step->finite && a.mean) {
+        float& mean = a.mean.as<float>()[f];
+        mean = float(a.decay) * mean + float(1.0 - a.decay) * float(a.sum.as<double>()[f] / rows_seen);
+      }
       if (clear) sums[f] = 0.0;
+      if (clear && a.sum) a.sum.as<double>()[f] = 0.0;
     }
   });
 }

@@ -51,6 +51,8 @@ void unit_utility(const UnitUtility& a, Stream) {
   const std::int64_t units = a.sum_abs.size();
   for (std::int64_t f = 0; f < units && a.step->finite; ++f) {
     put(a.steps, f, get(a.steps, f) + 1.0);
+    if (a.mean)
+      put(a.mean, f, a.decay * get(a.mean, f) + (1.0 - a.decay) * get(a.sum, f) / std::max(1.0, get(a.row_count, 0)));
     if (!a.utility) continue;
     double out = 0.0;
     for (std::int64_t o = 0; o < a.weight_out.rows(); ++o) out += std::abs(get(a.weight_out, o * units + f));
@@ -58,7 +60,10 @@ void unit_utility(const UnitUtility& a, Stream) {
     put(a.utility, f, a.decay * get(a.utility, f) + (1.0 - a.decay) * now);
   }
   if (a.keep_every > 0 && a.step->step % a.keep_every == 0) return;
-  for (std::int64_t f = 0; f < units; ++f) put(a.sum_abs, f, 0.0);
+  for (std::int64_t f = 0; f < units; ++f) {
+    put(a.sum_abs, f, 0.0);
+    if (a.sum) put(a.sum, f, 0.0);
+  }
 }
 
 void unit_reset(const UnitReset& a, Stream) {

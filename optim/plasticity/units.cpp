@@ -10,7 +10,8 @@ UnitMethod::UnitMethod(const MethodSpec& spec, const Parameters& p) : params_(p)
     const Device device = p.arena->device;
     Layer layer;
     layer.units = {fc1, p.list[std::size_t(fc1->link.fc1_bias)], p.list[std::size_t(fc1->link.fc2_weight)],
-                   Tensor::zeros({fc1->shape.rows()}, DType::i32, device)};
+                   Tensor::zeros({fc1->shape.rows()}, DType::i32, device),
+                   fc1->link.fc2_bias < 0 ? nullptr : p.list[std::size_t(fc1->link.fc2_bias)]};
     layer.block = fc1->block;
     layers_.push_back(std::move(layer));
   }
@@ -32,11 +33,9 @@ void UnitMethod::watch(bool absolute, bool positive, bool value) {
 
 void UnitMethod::visit_layer(Layer& l, const std::function<void(const std::string&, Tensor&)>& visit) {
   visit("steps", l.units.steps);
-  const std::pair<const char*, Tensor*> optional[] = {{"activity", &l.sums.absolute},
-                                                      {"positive", &l.sums.positive},
-                                                      {"value", &l.sums.value},
-                                                      {"rows", &l.sums.rows},
-                                                      {"utility", &l.utility}};
+  const std::pair<const char*, Tensor*> optional[] = {{"activity", &l.sums.absolute}, {"positive", &l.sums.positive},
+                                                      {"value", &l.sums.value},       {"rows", &l.sums.rows},
+                                                      {"utility", &l.utility},        {"mean", &l.mean}};
   for (const auto& [name, tensor] : optional)
     if (*tensor) visit(name, *tensor);
 }
@@ -78,7 +77,7 @@ void UnitMethod::replace(Layer& l, const std::vector<std::int32_t>& which, StepC
   base_->visit_moments([&](Tensor& moments) { write(moments, {}); });
   base_->units_replaced(l.block);
 
-  for (Tensor* counts : {&l.units.steps, &l.utility}) {
+  for (Tensor* counts : {&l.units.steps, &l.utility, &l.mean}) {
     if (!*counts) continue;
     std::vector<double> values = counts->to_host();
     for (const std::int32_t unit : which) values[std::size_t(unit)] = 0.0;

@@ -21,8 +21,8 @@ class UnitMethod : public Intervention {
   struct Layer {
     Units units;
     int block = 0;
-    UnitSums sums;   // what watch() asked for
-    Tensor utility;  // stat [F] or empty
+    UnitSums sums;         // what watch() asked for
+    Tensor utility, mean;  // stat [F] or empty; the mean is that of h
     std::int64_t size() const { return units.fc1_weight->shape.rows(); }
   };
   /// Has every training forward pass add up |h|, how often z > 0, h; the last two with the number of rows.

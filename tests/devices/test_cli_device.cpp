@@ -31,7 +31,7 @@ Args small_continual(const std::filesystem::path& out, const std::string& device
               "--tasks",
               "2",
               "--methods",
-              "adamw,arrow:window=3,sgd+cbp:rate=0.05:maturity=2+nap,l2init+shrink-perturb:variant=e,"
+              "adamw,arrow:window=3,sgd+cbp:rate=0.05:maturity=2:compensate+nap,l2init+shrink-perturb:variant=e,"
               "upgd+snr:tau-max=20:tasks=1:fire=0.5+swr:every=3"};
 }
 /// What a run computed, to the last bit: losses and norms of every task as metrics.jsonl has them.

@@ -139,8 +139,9 @@ TEST_CASE("weight_project: the norm is the one that was asked for") {
 TEST_CASE("unit_utility: agrees with the reference; counts steps, and clears the sums when they were not to be kept") {
   for (const std::int64_t units : {1, 31, 33, 257})
     for (const std::int64_t outputs : {1, 31, 65})
-      for (int options = 0; options < 8; ++options) {
+      for (int options = 0; options < 16; ++options) {
         const bool utility = (options & 1) != 0, keep = (options & 2) != 0, finite = (options & 4) != 0;
+        const bool mean = (options & 8) != 0;
         EVERGRAD_CONFORMS(
             unit_utility, UnitUtility, cat(units, " x ", outputs, " options ", options), DType::f32,
             [&](Arguments& a) {
@@ -152,11 +153,20 @@ TEST_CASE("unit_utility: agrees with the reference; counts steps, and clears the
                 p.utility = a.typed("utility", DType::f32, {units}, between(0.0, 1.0), Use::added);
               }
               p.steps = a.typed("steps", DType::i32, {units}, integers(0, 9), Use::added);
+              if (mean) {
+                p.sum = a.typed("sum", DType::f64, {units}, between(-20.0, 100.0), Use::added);
+                p.row_count = a.typed("row_count", DType::f64, {1}, constant(70.0));
+                p.mean = a.typed("mean", DType::f32, {units}, normal(1.0), Use::added);
+              }
               p.rows = 130.0, p.decay = 0.9, p.keep_every = keep ? 4 : 5, p.step = a.step_record();
               return p;
             },
             [&](const Values& in, const Values&) {
               Values bounds{{"sum_abs", Vector(std::size_t(units), 0.0)}, {"steps", Vector(std::size_t(units), 0.0)}};
+              // The quotient, the constants' rounding, two products and a sum.
+              for (std::size_t f = 0; mean && f < std::size_t(units); ++f)
+                bounds["mean"].push_back(3.0 * u * std::abs(in.at("mean")[f]) +
+                                         0.1 * 5.0 * u * std::abs(in.at("sum")[f] / 70.0));
               for (std::size_t f = 0; utility && f < std::size_t(units); ++f) {
                 double out = 0.0;
                 for (std::size_t o = 0; o < std::size_t(outputs); ++o)

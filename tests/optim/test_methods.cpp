@@ -29,9 +29,10 @@ std::vector<Piece> small_model() {
        .module = Module::fc1,
        .shape = {8, 3},
        .init = {Init::Rule::normal, 0.5},
-       .link = {4, 5, 6}},
+       .link = {4, 5, 6, 7}},
       {.start = Values(8, 0.1), .name = "blocks.0.mlp.fc1.bias", .module = Module::fc1, .decays = false, .shape = {8}},
-      {.start = Values(16, -0.3), .name = "blocks.0.mlp.fc2.weight", .module = Module::fc2, .shape = {2, 8}}};
+      {.start = Values(16, -0.3), .name = "blocks.0.mlp.fc2.weight", .module = Module::fc2, .shape = {2, 8}},
+      {.start = Values(2, 0.2), .name = "blocks.0.mlp.fc2.bias", .module = Module::fc2, .decays = false, .shape = {2}}};
 }
 
 std::vector<Values> gradients(int step) {
@@ -49,18 +50,32 @@ std::vector<Values> gradients(int step) {
 std::vector<std::string> variants() {
   std::vector<std::string> all;
   for (const MethodInfo& m : method_list()) all.push_back(m.name);
-  for (const char* more :
-       {"arrow:window=2:ring=bf16", "arrow:window=3:momentum=0.9:momentum-form=gradient",
-        "arrow:grouping=tensor:window=3", "arrow:grouping=global:window=3:mlp:biases", "arrow:paper:window=3",
-        "sgd:nesterov", "arrow:base=sgd:window=3:momentum=0.5:boundary=clear-keep-warm:warmup=beta-ramp",
-        "arrow:paper:window=3:boundary=keep:alpha-schedule=exponential:alpha-final=0.1",
-        "sgd+l2init:strength=0.1+nap:every=3", "arrow:window=3+shrink-perturb:variant=b+weight-clipping:kappa=1",
-        "sgd+shrink-perturb:variant=d:noise=0.1", "shrink-perturb:variant=f:shrink=0.01", "shrink-perturb:variant=c",
-        "sgd+shrink-perturb:variant=e+l2:strength=0.01", "cbp:rate=0.1:maturity=2+nap", "sgd+trac",
-        "arrow:window=3+trac:mode=literal", "sgd+cbp:rate=0.2:maturity=1", "arrow:window=3:mlp+redo:every=4:tau=0.5",
-        "upgd:protect=false:beta=0.9", "swr:every=3:threshold=0.5:clear-moments",
-        "sgd+swr:every=2:proportion=0.3:utility=magnitude:value=mean+nap", "sgd+snr:tau-max=3",
-        "arrow:window=3+snr:tau-max=2:tasks=1", "upgd+snr:tau-max=4"})
+  for (const char* more : {"arrow:window=2:ring=bf16",
+                           "arrow:window=3:momentum=0.9:momentum-form=gradient",
+                           "arrow:grouping=tensor:window=3",
+                           "arrow:grouping=global:window=3:mlp:biases",
+                           "arrow:paper:window=3",
+                           "sgd:nesterov",
+                           "arrow:base=sgd:window=3:momentum=0.5:boundary=clear-keep-warm:warmup=beta-ramp",
+                           "arrow:paper:window=3:boundary=keep:alpha-schedule=exponential:alpha-final=0.1",
+                           "sgd+l2init:strength=0.1+nap:every=3",
+                           "arrow:window=3+shrink-perturb:variant=b+weight-clipping:kappa=1",
+                           "sgd+shrink-perturb:variant=d:noise=0.1",
+                           "shrink-perturb:variant=f:shrink=0.01",
+                           "shrink-perturb:variant=c",
+                           "sgd+shrink-perturb:variant=e+l2:strength=0.01",
+                           "cbp:rate=0.1:maturity=2+nap",
+                           "sgd+trac",
+                           "arrow:window=3+trac:mode=literal",
+                           "sgd+cbp:rate=0.2:maturity=1",
+                           "arrow:window=3:mlp+redo:every=4:tau=0.5",
+                           "upgd:protect=false:beta=0.9",
+                           "swr:every=3:threshold=0.5:clear-moments",
+                           "sgd+swr:every=2:proportion=0.3:utility=magnitude:value=mean+nap",
+                           "sgd+snr:tau-max=3",
+                           "arrow:window=3+snr:tau-max=2:tasks=1",
+                           "upgd+snr:tau-max=4",
+                           "cbp:rate=0.1:maturity=2:compensate"})
     all.push_back(more);
   return all;
 }

@@ -105,6 +105,36 @@ TEST_CASE("cbp: a replaced unit has a fresh row, no bias, no column, no moments,
     }
 }
 
+TEST_CASE(
+    "cbp: where activations are constant, compensation leaves the output as it was; without it the unit's part goes") {
+  for (const Device d : kBoth)
+    for (const bool compensate : {false, true}) {
+      auto pieces = mlp(4);
+      pieces[0].link.fc2_bias = 3;
+      pieces[2].start = {1.0, -2.0, 3.0, 0.5, 0.25, 1.5, -1.0, 2.0};
+      pieces.push_back({.start = {0.5, -0.5}, .name = "blocks.0.mlp.fc2.bias", .module = Module::fc2, .decays = false});
+      Rig rig(d, cat("sgd:momentum=0+cbp:rate=0.25:maturity=9:compensate=", compensate), pieces, 0.1);
+      rig.activity = {3.0, 0.125, 2.0, 5.0};
+      auto g = nothing(4);
+      g.emplace_back(2, 0.0);
+      const auto output = [&] {
+        const Values w = rig.weights(2);
+        Values y = rig.weights(3);
+        for (std::size_t o = 0; o < 2; ++o)
+          for (std::size_t f = 0; f < 4; ++f) y[o] += w[4 * o + f] * rig.activity[f];
+        return y;
+      };
+      const Values before = output();
+      for (int i = 0; i < 10; ++i) rig.step(g);
+      REQUIRE(replaced(rig) == std::vector<std::size_t>{1});
+      // The mean is an average of ten equal numbers: a dozen roundings of 1/8, times 2.
+      Values expected = before;
+      if (!compensate) expected[0] -= -2.0 * 0.125, expected[1] -= 1.5 * 0.125;
+      check_close(output(), expected, d, 15.0, 1e-12);
+    }
+  CHECK(contains(usage_error([] { Rig(kCpu, "cbp:compensate", mlp(4)); }), "second bias"));
+}
+
 TEST_CASE("redo: golden scores; dormant units are replaced in the steps that are asked for") {
   for (const Device d : kBoth) {
     const auto after = [&](const std::string& options, int steps) {
