@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 #include "autograd/functions.h"
 #include "engine/memory.h"
@@ -24,8 +25,14 @@ namespace {
 bool narrow_gradients(const TrainerConfig& c) { return !c.device.is_host() && c.accumulate == 1; }
 }  // namespace
 
+VitConfig model_of(const TrainerConfig& config) {
+  VitConfig c = config.vit;
+  if (model_change(config.method).crelu) c.activation = Activation::crelu;
+  return c;
+}
+
 std::string method_settings(const TrainerConfig& config) {
-  Vit model = make_vit(config.vit);
+  Vit model = make_vit(model_of(config));
   const std::vector<Param*> params = parameters(model);
   ParamArena arena;
   arena.build(params, config.device, config.vit.precision, narrow_gradients(config));
@@ -33,7 +40,7 @@ std::string method_settings(const TrainerConfig& config) {
 }
 
 Trainer::Trainer(const TrainerConfig& config)
-    : config_(config), model_(make_vit(config.vit)), graph_(config.device, config.record_steps) {
+    : config_(config), model_(make_vit(model_of(config))), graph_(config.device, config.record_steps) {
   visit_params(model_, [&](Param& p) { params_.push_back(&p); });
   const DType activation = config.device.type == DeviceType::reference ? DType::f64 : config.vit.precision;
   arena_.build(params_, config.device, activation, narrow_gradients(config));
@@ -56,6 +63,8 @@ Trainer::Trainer(const TrainerConfig& config)
     if (!p->frozen) all_gradients_.push_back({p->offset, p->offset + p->size()});
 
   optimizer_ = make_optimizer(config.method, {params_, &arena_, config.vit.depth}, config.lr, config.weight_decay);
+  if (const std::int64_t images = optimizer_->probe_images())
+    probe_ = std::make_unique<ActivityProbe>(model_.config, images, config.device);
   if (config.ema > 0.0) ema_ = std::make_unique<Ema>(arena_, config.ema);
 }
 
@@ -95,22 +104,64 @@ Tensor Trainer::loss_of(const StepInputs& in, std::int64_t begin, std::int64_t e
                        config_.smoothing, double(in.count), correct);
 }
 
-/// Everything that the device does in a step. Only enqueues, so that it can be recorded; but on host devices, where a
-/// loss is known at once, a bad one is reported before anything else happens.
-void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) {
-  ctx.images = in.count;
+namespace {
+
+/// While it lives, the forward pass reads other weights, laid out as the arena, and does not count hidden units again.
+class Elsewhere {
+ public:
+  Elsewhere(const std::vector<Param*>& params, const Tensor& weights) : params_(params) {
+    for (Param* p : params_) {
+      own_.emplace_back(p->value, p->sums);
+      p->value = weights.slice(p->offset, p->size()).reshape(p->shape), p->sums = {};
+    }
+  }
+  ~Elsewhere() {
+    for (std::size_t i = 0; i < params_.size(); ++i)
+      params_[i]->value = own_[i].first, params_[i]->sums = own_[i].second;
+  }
+  Elsewhere(const Elsewhere&) = delete;
+  Elsewhere& operator=(const Elsewhere&) = delete;
+
+ private:
+  const std::vector<Param*>& params_;
+  std::vector<std::pair<Tensor, UnitSums>> own_;  // value, counters
+};
+
+}  // namespace
+
+/// Forward and backward: the whole batch's gradient. `out` receives losses and counts; where it is given, a bad loss on
+/// a host device stops the run. on_gradient_final may be empty.
+void Trainer::enqueue_gradient(const StepInputs& in, StepOutputs* out, bool training,
+                               const std::function<void(int)>& on_gradient_final) {
   // Gradient accumulation: the mean over the whole batch, split into passes, is the sum of the parts over one divisor.
   const std::int64_t parts = std::min<std::int64_t>(config_.accumulate, in.count);
   for (std::int64_t part = 0; part < parts; ++part) {
     const std::int64_t begin = in.count * part / parts, end = in.count * (part + 1) / parts;
     Tape tape;
     const Watched watched(tape, model_, part > 0);
-    if (part + 1 == parts) tape.on_gradient_final([&](int group) { optimizer_->on_gradient_final(group, ctx); });
+    if (part + 1 == parts && on_gradient_final) tape.on_gradient_final(on_gradient_final);
     Tensor correct;
-    const Tensor loss = loss_of(in, begin, end, true, &correct);
-    if (config_.device.is_host() && !std::isfinite(sum(loss))) report_divergence(in, true, sum(loss));
-    out.losses.push_back(loss), out.corrects.push_back(correct);
+    const Tensor loss = loss_of(in, begin, end, training, &correct);
+    if (out) {
+      if (config_.device.is_host() && !std::isfinite(sum(loss)))
+        report_divergence(in, training ? "the loss" : "the loss of the new task", training, sum(loss));
+      out->losses.push_back(loss), out->corrects.push_back(correct);
+    }
     backward(tape, loss);
+  }
+}
+
+/// Everything that the device does in a step. Only enqueues, so that it can be recorded.
+void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) {
+  ctx.images = in.count;
+  const auto observe = [&](int group) { optimizer_->on_gradient_final(group, ctx); };
+  if (optimizer_->ascends()) {
+    // The losses that are reported are those of the weights as they are.
+    enqueue_gradient(in, &out, true, {});
+    const Elsewhere elsewhere(params_, optimizer_->ascend(ctx));
+    enqueue_gradient(in, nullptr, true, observe);
+  } else {
+    enqueue_gradient(in, &out, true, observe);
   }
   EVERGRAD_CALL(config_.device, global_norm,
                 GlobalNorm{.grad = arena_.grad.view(), .segments = all_gradients_, .step = ctx.device_step});
@@ -119,6 +170,24 @@ void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) 
 }
 
 StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& class_mask) {
+  StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
+  if (probe_) {
+    probe_->offer(batch);
+    ctx.active_share = [this] { return probe_->active_share(model_, context(false)); };
+  }
+  StepResult result;
+  const std::int64_t updates = optimizer_->updates_from_batch(ctx);
+  for (std::int64_t i = 0; i < updates; ++i) {
+    const StepResult r = update(batch, lr_factor, class_mask);
+    if (i == 0)
+      result = r;
+    else
+      result.applied &= r.applied;
+  }
+  return result;
+}
+
+StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& class_mask) {
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
   ctx.images = batch.count;  // here, because a replayed step is not enqueued again
   record().first_sample = std::int64_t(batch.first_sample);
@@ -132,7 +201,8 @@ StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& cla
   for (const Tensor& loss : out.losses) result.loss += sum(loss);
   for (const Tensor& correct : out.corrects) result.correct += std::int64_t(sum(correct));
   if (!std::isfinite(result.loss))
-    report_divergence(inputs_of(batch, class_mask, model_.config.classes, config_.device), true, result.loss);
+    report_divergence(inputs_of(batch, class_mask, model_.config.classes, config_.device), "the loss", true,
+                      result.loss);
   download_record();
   result.applied = record().finite != 0;
   optimizer_->after_step(ctx);
@@ -143,7 +213,7 @@ StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& cla
   return result;
 }
 
-void Trainer::report_divergence(const StepInputs& in, bool training, double loss) {
+void Trainer::report_divergence(const StepInputs& in, const std::string& which, bool training, double loss) {
   Tape tape;
   tape.watch_nonfinite(true);
   {
@@ -151,9 +221,8 @@ void Trainer::report_divergence(const StepInputs& in, bool training, double loss
     loss_of(in, 0, in.count, training, nullptr);
   }
   const std::string op = tape.first_nonfinite_op();
-  throw Diverged(cat(training ? "the loss is " : "the test loss is ", loss, " at step ", record().step, " (seed ",
-                     record().seed, ", first sample ", record().first_sample,
-                     "); first operation with a non-finite result: ",
+  throw Diverged(cat(which, " is ", loss, " at step ", record().step, " (seed ", record().seed, ", first sample ",
+                     record().first_sample, "); first operation with a non-finite result: ",
                      op.empty() ? "none, the weights themselves are not finite" : op, "; use a smaller --lr"));
 }
 
@@ -167,7 +236,7 @@ Evaluation Trainer::evaluate(Loader& loader, const Tensor& class_mask) {
     const Tensor logits = forward(model_, in.images, context(false));
     const Tensor loss = cross_entropy(logits, in.labels, {}, class_mask, 0.0, 1.0, &correct);
     const double value = sum(loss);
-    if (!std::isfinite(value)) report_divergence(in, false, value);
+    if (!std::isfinite(value)) report_divergence(in, "the test loss", false, value);
     e.loss += value;
     correct_count += std::int64_t(sum(correct));
     e.count += batch->count;
@@ -181,14 +250,34 @@ Evaluation Trainer::evaluate_task(std::int64_t task, Loader& loader, const Tenso
   return evaluate(loader, class_mask);
 }
 
-void Trainer::begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state) {
+/// Leaves the gradient of one batch in the arena, and everything else as it was: nothing is dropped, cropped or counted.
+void Trainer::gradient_alone(const Batch& batch, const Tensor& class_mask) {
+  std::vector<std::pair<Param*, UnitSums>> watched;
+  for (Param* p : params_)
+    if (p->sums) watched.emplace_back(p, std::exchange(p->sums, {}));
+  const StepInputs in = inputs_of(batch, class_mask, model_.config.classes, config_.device);
+  StepOutputs out;
+  enqueue_gradient(in, &out, false, {});
+  double loss = 0.0;
+  for (const Tensor& t : out.losses) loss += sum(t);
+  for (auto& [p, sums] : watched) p->sums = std::move(sums);
+  if (!std::isfinite(loss)) report_divergence(in, "the loss of the new task", false, loss);
+}
+
+void Trainer::begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state,
+                         const NextBatch& batches, const Tensor& class_mask) {
   if (head_policy == "fresh") reset_head(model_, arena_, config_.seed, std::uint32_t(task));
   if (head_policy == "zero") zero_head(model_, arena_);
   if (head_policy == "multi") heads_.switch_head(model_, arena_, task - 1, task, config_.seed);
   upload_record();  // what acts between tasks may draw random numbers by the step's number
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), 1.0, {}};
   ctx.task = task, ctx.head_changed = head_policy != "keep";
+  if (batches)
+    ctx.gradients_of_task = [&](const std::function<void()>& each) {
+      while (const Batch* const batch = batches()) gradient_alone(*batch, class_mask), each();
+    };
   optimizer_->task_boundary(ctx, keep_optimizer_state);
+  if (probe_) probe_->forget();
   if (ema_ && (head_policy != "keep" || ctx.weights_changed)) ema_->rebase();
   upload_record();
 }
@@ -197,6 +286,7 @@ std::vector<NamedTensor> Trainer::state() {
   std::vector<NamedTensor> all{{"weights", arena_.master}, {"step_record", host_record_}};
   optimizer_->visit_state([&](const std::string& name, Tensor& t) { all.push_back({"optimizer." + name, t}); });
   if (ema_) all.push_back({"ema", ema_->average()});
+  if (probe_) probe_->visit_state([&](const std::string& name, Tensor& t) { all.push_back({name, t}); });
   heads_.visit_state([&](const std::string& name, Tensor& t) { all.push_back({name, t}); });
   return all;
 }

@@ -1,11 +1,13 @@
 // apps/trainer.h - one model, its optimizer and its step record: everything between a batch and changed weights.
 #pragma once
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+#include "apps/activity_probe.h"
 #include "apps/options.h"
 #include "apps/step_graph.h"
 #include "autograd/tape.h"
@@ -39,11 +41,17 @@ struct Evaluation {
   std::int64_t count = 0;
 };
 
+/// The next batch, or null after the last one.
+using NextBatch = std::function<const Batch*()>;
+
 /// Thrown when the loss is not finite: the run stops, nothing was updated.
 class Diverged : public std::runtime_error {
  public:
   using std::runtime_error::runtime_error;
 };
+
+/// The network that the configuration trains: `vit` with what its method changes in it.
+VitConfig model_of(const TrainerConfig& config);
 
 /// What the configuration's method does, in one line with every number: its defaults, the base rate, what it takes.
 /// Throws Error{usage} as make_vit and make_optimizer do; cheap, since no weight is drawn.
@@ -56,7 +64,8 @@ class Trainer {
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
-  /// One update from one batch. lr_factor: the schedule's value relative to the base rate. class_mask: u8 [K] or empty.
+  /// One update from one batch; several, or none (count 0), where the method says so: then the result is the first one's.
+  /// lr_factor: the schedule's value relative to the base rate. class_mask: u8 [K] or empty.
   /// Throws Diverged when the loss is not finite, or after 20 skipped updates in a row.
   StepResult step(const Batch& batch, double lr_factor, const Tensor& class_mask = {});
   /// Forward only, on the moving average where there is one. Counts from the loader's current position to the epoch's
@@ -75,9 +84,14 @@ class Trainer {
   std::int64_t skipped() const { return record().skipped; }
   std::int64_t updates() const { return record().step - record().skipped; }
 
+  /// Leaves the gradient of one batch in the arena (not clipped, without penalties), and everything else as it was.
+  /// Throws Diverged when the loss is not finite.
+  void gradient_alone(const Batch& batch, const Tensor& class_mask);
   /// A task begins: the head is redrawn ("fresh"), zeroed ("zero"), kept ("keep") or put away and replaced by the
-  /// task's own ("multi"; the first task takes the head of the start), then the optimizer's own boundary policy.
-  void begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state);
+  /// task's own ("multi"; the first task takes the head of the start), then the optimizer's own boundary policy. Methods
+  /// that ask for the new task's gradients get them from `batches`, one epoch of it, under `class_mask`.
+  void begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state,
+                  const NextBatch& batches = {}, const Tensor& class_mask = {});
   /// What forward() needs beside the images; crop [B, 3] is for training.
   VitContext context(bool training, const Tensor& crop = {}) const;
   Device device() const { return config_.device; }
@@ -98,9 +112,12 @@ class Trainer {
   StepRecord& record() { return *static_cast<StepRecord*>(host_record_.data()); }
   void upload_record();
   void download_record();
+  StepResult update(const Batch& batch, double lr_factor, const Tensor& class_mask);
   Tensor loss_of(const StepInputs& in, std::int64_t begin, std::int64_t end, bool training, Tensor* correct);
+  void enqueue_gradient(const StepInputs& in, StepOutputs* out, bool training,
+                        const std::function<void(int)>& on_gradient_final);
   void enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx);
-  [[noreturn]] void report_divergence(const StepInputs& in, bool training, double loss);
+  [[noreturn]] void report_divergence(const StepInputs& in, const std::string& which, bool training, double loss);
 
   TrainerConfig config_;
   Vit model_;
@@ -108,6 +125,7 @@ class Trainer {
   ParamArena arena_;
   std::unique_ptr<Optimizer> optimizer_;
   std::unique_ptr<Ema> ema_;
+  std::unique_ptr<ActivityProbe> probe_;
   HeadBank heads_;
   Tensor host_record_, device_record_;
   Tensor mean_, stddev_;

@@ -22,6 +22,8 @@ Tensor mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2
 
 Tensor gelu(const Tensor& x, GeluKind kind) { return apply<ops::Gelu>({x}, {kind})[0]; }
 
+Tensor crelu(const Tensor& x) { return apply<ops::Crelu>({x})[0]; }
+
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps) {
   return apply<ops::LayerNorm>({x, gamma, beta}, {eps})[0];
 }

@@ -23,6 +23,8 @@ Tensor linear_gelu(const Tensor& x, const Tensor& w, const Tensor& b, GeluKind k
 Tensor mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
            GeluKind kind = GeluKind::erf, const UnitSums& sums = {});
 Tensor gelu(const Tensor& x, GeluKind kind = GeluKind::erf);
+/// {max(x, 0), max(-x, 0)} side by side: x [...,F] -> [...,2F].
+Tensor crelu(const Tensor& x);
 
 /// Normalises the last axis: x [...,C], gamma [C], beta [C].
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-6);

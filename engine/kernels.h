@@ -100,6 +100,17 @@ struct GeluBwd {
   bool accumulate = false;
 };
 
+/// Concatenated ReLU (Shang et al. 2016, arXiv:1603.05201): y[r] = {max(x[r], 0), max(-x[r], 0)}, so that one of each
+/// pair passes the gradient on. NaN stays NaN.
+struct CreluFwd {
+  TensorView x /*[R,F]*/, y /*[R,2F]*/;
+};
+/// dx (+)= dy[r,f] where x > 0, -dy[r,F+f] where x < 0, nothing at 0.
+struct CreluBwd {
+  TensorView x, dy, dx;
+  bool accumulate = false;
+};
+
 /// y[b,n,c] = x[b,n,c] * scale[c] * mask[b]: layer scale (Touvron et al. 2021, arXiv:2103.17239) and stochastic depth
 /// (Huang et al. 2016, arXiv:1603.09382) of one residual branch. Either may be absent.
 struct BranchScaleFwd {
@@ -220,7 +231,8 @@ struct UnitStatistics {
   X(matmul, Matmul)                                                                                                   \
   X(attention_fwd, AttentionFwd) X(attention_bwd, AttentionBwd) X(qk_norm_fwd, QkNormFwd) X(qk_norm_bwd, QkNormBwd)   \
   X(layer_norm_fwd, LayerNormFwd) X(layer_norm_bwd, LayerNormBwd)                                                     \
-  X(gelu_fwd, GeluFwd) X(gelu_bwd, GeluBwd) X(branch_scale_fwd, BranchScaleFwd) X(branch_scale_bwd, BranchScaleBwd) X(drop_mask, DropMask)\
+  X(gelu_fwd, GeluFwd) X(gelu_bwd, GeluBwd) X(crelu_fwd, CreluFwd) X(crelu_bwd, CreluBwd)                             \
+  X(branch_scale_fwd, BranchScaleFwd) X(branch_scale_bwd, BranchScaleBwd) X(drop_mask, DropMask)\
   X(patchify_fwd, PatchifyFwd) X(patchify_bwd, PatchifyBwd) X(tokens_fwd, TokensFwd) X(tokens_bwd, TokensBwd) X(pool_fwd, PoolFwd) X(pool_bwd, PoolBwd)\
   X(cross_entropy, CrossEntropy)                                                                                      \
   X(cast, Cast) X(fill, Fill) X(add, Add) X(axpy, Axpy) X(scale_by, ScaleBy)                                          \

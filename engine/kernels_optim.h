@@ -29,12 +29,13 @@ struct StepFinish {
 
 /// PyTorch's SGD (methods.md A.1): d = clip*g (+ decay*w when coupled); b = mu*b + (1-dampening)*d (first step: b = d);
 /// u = d + mu*b (Nesterov) or b; w -= lr*u; decoupled decay: w *= 1 - lr*decay first. work (bf16 copy) optional.
+/// With `clipped`, grad is a direction that the clip factor is in already (Muon's): d = g.
 struct SgdUpdate {
   TensorView weight, grad, momentum, work;
   std::span<const Segment> segments;
   const StepRecord* step = nullptr;
   double mu = 0.0, dampening = 0.0;
-  bool nesterov = false, decoupled = false;
+  bool nesterov = false, decoupled = false, clipped = false;
 };
 
 /// Adam and AdamW (methods.md A.2). t + 1 of the segment's slot is the bias-correction step. Where a method
@@ -50,8 +51,6 @@ struct AdamUpdate {
   std::int64_t rows = 0, columns = 0;
 };
 
-/// A largest utility below this, which happens where all are negative, would turn the sign of the gate.
-inline constexpr double kUpgdLeastMaximum = 1e-12;
 /// UPGD (Elsayed & Mahmood 2024, arXiv:2404.00781; methods.md A.7): with d = clip*g, utility = beta*utility - (1-beta)*d*w; the gate
 /// open = 1 - sigmoid(corrected utility / M), M the largest utility of all segments, uncorrected and at least 1e-12; then
 /// w = (1 - lr*decay) w - lr (d + noise n) open, or, not protecting, - lr (d + noise n open). n is standard normal: a

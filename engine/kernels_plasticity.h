@@ -77,13 +77,40 @@ struct TracApply {
   const StepRecord* step = nullptr;
 };
 
+/// One step of power iteration on a matrix W, and the gradient of a penalty on its largest singular value (Lewandowski et
+/// al. 2025, arXiv:2406.06811; methods.md B.6): v = W^T u / |W^T u|, next = W v / |W v|, sigma = |W v|, and
+/// grad += 2 strength k sigma^(k-1) (sigma^k - target) next v^T: the slope of strength (sigma^k - target)^2.
+/// A vector is a matrix of one row, whose sigma is its length. W = 0, and u that W^T takes to 0, leave grad alone and give
+/// next = u. Runs before the norm is measured, so it reads no step record; `u` is not written, so that a step which turns
+/// out not to be finite can be forgotten.
+struct SpectralPenalty {
+  TensorView grad, weight;  // [R,C]; grad f32 (f64) or x
+  TensorView u, next, v;    // stat [R], stat [R], stat [C]
+  TensorView sigma;         // stat [1]
+  double strength = 0.0, target = 1.0;
+  int k = 1;  // at least 1
+};
+
+/// Weights one step uphill (sharpness-aware minimisation, Foret et al. 2021, arXiv:2010.01412): per segment
+/// to = weight + pull grad / (n + 1e-12), n the norm of the gradient over all segments whose pull is not zero; adaptive
+/// (ASAM, Kwon et al. 2021, arXiv:2102.11600): to = weight + pull weight^2 grad / (n + 1e-12), n that of |weight| grad.
+/// Where n is not finite all of those segments become NaN, so that the gradient there is not finite either and the step
+/// is skipped; it runs before that gradient's norm is measured, so it reads no step record.
+struct WeightAscent {
+  TensorView weight, grad, to;  // whole arenas; to x, the type of what the forward pass reads
+  std::span<const WeightSegment> segments;
+  bool adaptive = false;
+};
+
 #define EVERGRAD_FOR_EACH_PLASTICITY_KERNEL(X) \
   X(weight_penalty, WeightPenalty)             \
   X(weight_perturb, WeightPerturb)             \
   X(weight_project, WeightProject)             \
+  X(weight_ascent, WeightAscent)               \
   X(unit_utility, UnitUtility)                 \
   X(unit_reset, UnitReset)                     \
   X(trac_measure, TracMeasure)                 \
-  X(trac_apply, TracApply)
+  X(trac_apply, TracApply)                     \
+  X(spectral_penalty, SpectralPenalty)
 
 }  // namespace eg

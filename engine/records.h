@@ -41,6 +41,9 @@ struct WeightSegment {
   float bound = 3.4028234e38f;
 };
 
+/// UPGD: a largest utility below this, which happens where all are negative, would turn the sign of the gate.
+inline constexpr double kUpgdLeastMaximum = 1e-12;
+
 inline constexpr int kArrowMaxWindow = 64;
 
 enum class ArrowDamping : std::uint8_t { absolute, relative, dimensionless };

@@ -50,7 +50,7 @@ Block make_block(const VitConfig& c, int index) {
   b.norm1 = make_norm(name + ".norm1", c.dim, Module::norm1, index);
   b.attn = make_attention(name + ".attn", c.dim, c.heads, c.qk_norm, index);
   b.norm2 = make_norm(name + ".norm2", c.dim, Module::norm2, index);
-  b.mlp = make_mlp(name + ".mlp", c.dim, c.hidden(), c.gelu, index);
+  b.mlp = make_mlp(name + ".mlp", c, index);
   if (c.layer_scale > 0.0) b.ls1 = layer_scale(".ls1.gamma"), b.ls2 = layer_scale(".ls2.gamma");
   // Linear from 0 at the first block to the full rate at the last; a single block drops nothing, as in timm.
   b.drop_path = c.depth > 1 ? c.drop_path * index / (c.depth - 1) : 0.0;

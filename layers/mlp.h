@@ -1,11 +1,14 @@
-// layers/mlp.h - the two-layer perceptron of a block: C -> hidden -> C with a GELU between.
+// layers/mlp.h - the two-layer perceptron of a block: C -> hidden -> C with a GELU between, or C -> hidden -> 2 hidden -> C
+// with CReLU.
 #pragma once
 #include "layers/linear.h"
+#include "layers/vit_config.h"
 
 namespace eg {
 
 struct Mlp {
   Linear fc1, fc2;
+  Activation activation = Activation::gelu;
   GeluKind gelu = GeluKind::erf;
 };
 
@@ -16,6 +19,7 @@ void visit_params(Mlp& m, F&& f) {
 
 /// x [...,C] (already normalised) -> [...,C].
 inline Tensor forward(const Mlp& m, const Tensor& x) {
+  if (m.activation == Activation::crelu) return forward(m.fc2, crelu(forward(m.fc1, x)));
   return mlp(x, m.fc1.weight.value, m.fc1.bias.value, m.fc2.weight.value, m.fc2.bias.value, m.gelu, m.fc1.weight.sums);
 }
 /// The same in three steps, for somebody who wants to see the pre-activations [...,hidden].
@@ -23,12 +27,12 @@ template <class See>
 Tensor forward(const Mlp& m, const Tensor& x, const See& see) {
   const Tensor z = forward(m.fc1, x);
   see(z);
-  return forward(m.fc2, gelu(z, m.gelu));
+  return forward(m.fc2, m.activation == Activation::crelu ? crelu(z) : gelu(z, m.gelu));
 }
 
-inline Mlp make_mlp(const std::string& name, std::int64_t dim, std::int64_t hidden, GeluKind kind, int block) {
-  return {make_linear(name + ".fc1", hidden, dim, Module::fc1, block),
-          make_linear(name + ".fc2", dim, hidden, Module::fc2, block), kind};
+inline Mlp make_mlp(const std::string& name, const VitConfig& c, int block) {
+  return {make_linear(name + ".fc1", c.hidden(), c.dim, Module::fc1, block),
+          make_linear(name + ".fc2", c.dim, c.hidden_outputs(), Module::fc2, block), c.activation, c.gelu};
 }
 
 }  // namespace eg

@@ -26,8 +26,8 @@ double embed_flops(const VitConfig& c) { return 2.0 * double(c.patches()) * c.ch
 double head_flops(const VitConfig& c) { return 2.0 * c.dim * c.classes; }
 /// `rest`: how many tokens go through what comes after the mixing.
 double block_flops(const VitConfig& c, double rest) {
-  const double s = double(c.tokens()), d = c.dim, h = double(c.hidden());
-  return s * 6 * d * d + 4 * s * s * d + rest * (2 * d * d + 4 * d * h);
+  const double s = double(c.tokens()), d = c.dim, h = double(c.hidden() + c.hidden_outputs());
+  return s * 6 * d * d + 4 * s * s * d + rest * (2 * d * d + 2 * d * h);
 }
 
 // Bytes that the blocks of one batch keep, split where narrow_last cuts.
@@ -38,16 +38,18 @@ struct Kept {
 };
 Kept kept_by_block(const VitConfig& c, double tokens, double rest) {
   const double e = double(size_of(c.precision)), stat = c.precision == DType::f64 ? 8.0 : 4.0;
-  const double d = c.dim, h = double(c.hidden()), scaled = c.layer_scale > 0.0 ? d : 0.0;
+  const double d = c.dim, h = double(c.hidden() + c.hidden_outputs()), scaled = c.layer_scale > 0.0 ? d : 0.0;
   const double qkv = c.qk_norm ? 6 * d : 3 * d, qkv_statistics = c.qk_norm ? 4.0 * c.heads : 0.0;
   return {tokens * (e * (2 * d + qkv + d) + stat * (2 + c.heads + qkv_statistics)) + rest * e * scaled,
-          rest * (e * (2 * d + 2 * h + scaled) + stat * 2)};
+          rest * (e * (2 * d + h + scaled) + stat * 2)};
 }
 
 /// The worst moment of one block's backward beyond what is kept: inside the MLP (gradient of the stream, of the hidden
 /// layer and of the normalised input), or inside attention (stream, mixed tokens, projections), when the MLP's is free.
 double backward_extra(const VitConfig& c, const Kept& kept, double tokens, double rest) {
-  const double e = double(size_of(c.precision)), d = c.dim, h = double(c.hidden());
+  const double e = double(size_of(c.precision)), d = c.dim;
+  // With CReLU a step of its own takes the gradient from the outputs back to the units.
+  const double h = double(c.hidden()) + (c.activation == Activation::crelu ? double(c.hidden_outputs()) : 0.0);
   const double mlp = rest * e * (2 * d + h + (c.layer_scale > 0.0 ? d : 0.0));
   const double mixing = tokens * e * (c.qk_norm ? 8 * d : 5 * d) - kept.back;
   return std::max(mlp, mixing);
@@ -144,8 +146,8 @@ MemoryPlan VitConfig::memory_plan(std::int64_t batch) const {
 std::string VitConfig::describe() const {
   const double gflop = std::round(train_flops() / 1e7) / 100.0;
   return cat("ViT ", image_size, "/", patch, ", width ", dim, ", ", depth, " blocks, ", heads, " heads, ", tokens(),
-             " tokens, ", classes, " classes: ", parameter_count(), " parameters, ", gflop,
-             " GFLOP per training image");
+             " tokens, ", activation == Activation::crelu ? "CReLU, " : "", classes, " classes: ", parameter_count(),
+             " parameters, ", gflop, " GFLOP per training image");
 }
 
 }  // namespace eg

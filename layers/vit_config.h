@@ -10,6 +10,9 @@
 namespace eg {
 
 enum class PosEmbed : std::uint8_t { learned, sincos };
+/// Of the MLP's hidden units. crelu: concatenated ReLU (Shang et al. 2016, arXiv:1603.05201), which gives the second
+/// matrix two inputs for each unit; two thirds of the units make the same number of parameters and operations.
+enum class Activation : std::uint8_t { gelu, crelu };
 
 /// What a training step holds at its peak, in bytes; optimizer state comes on top.
 struct MemoryPlan {
@@ -26,6 +29,7 @@ struct VitConfig {
   bool class_token = true;  // false: the head reads the mean of the patch tokens, and the last norm stands behind the
                             // mean and is called fc_norm, as with timm's global_pool='avg'
   PosEmbed pos = PosEmbed::learned;
+  Activation activation = Activation::gelu;
   GeluKind gelu = GeluKind::erf;
   bool qk_norm = false;
   double layer_scale = 0.0;      // initial value; 0: none
@@ -40,8 +44,13 @@ struct VitConfig {
   std::int64_t patches() const { return std::int64_t(image_size / patch) * (image_size / patch); }
   std::int64_t prefix() const { return (class_token ? 1 : 0) + registers; }
   std::int64_t tokens() const { return patches() + prefix(); }
-  /// Hidden units of the MLP: mlp_ratio x dim, rounded down.
-  std::int64_t hidden() const { return std::int64_t(double(dim) * mlp_ratio); }
+  /// Hidden units of the MLP: mlp_ratio x dim, or two thirds of it with CReLU, rounded down.
+  std::int64_t hidden() const {
+    const auto units = std::int64_t(double(dim) * mlp_ratio);
+    return activation == Activation::crelu ? units * 2 / 3 : units;
+  }
+  /// What they give to the MLP's second matrix.
+  std::int64_t hidden_outputs() const { return activation == Activation::crelu ? 2 * hidden() : hidden(); }
   /// True when block `index` goes on with the class token alone (see narrow_last).
   bool narrows(int index) const { return narrow_last && class_token && index + 1 == depth; }
 

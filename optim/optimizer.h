@@ -35,6 +35,13 @@ MethodSpec parse_method(std::string_view text);
 /// The text that parse_method reads as this spec, options in alphabetical order.
 std::string to_text(const MethodSpec& spec);
 
+/// What a method changes in the network that it trains.
+struct ModelChange {
+  bool crelu = false;  // concatenated ReLU in the MLPs, with two thirds of their hidden units
+};
+/// The changes that the parts of a method ask for. The model is built with them, then the method with the model.
+ModelChange model_change(const MethodSpec& spec);
+
 /// Values that a step needs and that come from the loop.
 struct StepContext {
   StepRecord* device_step = nullptr;  // the record that kernels read
@@ -45,6 +52,12 @@ struct StepContext {
   std::int64_t task = 0;         // task_boundary: number of the task that begins, from 0
   bool head_changed = false;     // task_boundary: the head has other weights than after the last step
   bool weights_changed = false;  // task_boundary: a method wrote weights
+  /// task_boundary: runs forward and backward over the whole task that begins, without augmentation or an update, and calls
+  /// `each` whenever a batch's gradient stands in the arena (not clipped, without penalties). Empty where the loop has no
+  /// task at hand.
+  std::function<void(const std::function<void()>& each)> gradients_of_task;
+  /// updates_from_batch: measures the share of positive hidden entries on the task's probe images.
+  std::function<double()> active_share;
 };
 
 /// The hidden units of one block's MLP, some of which a method replaces from time to time.
@@ -58,11 +71,21 @@ class Optimizer {
  public:
   virtual ~Optimizer() = default;
   virtual std::string name() const = 0;
+  /// How many updates the batch that has just arrived is good for; each of them is a step of its own. On the host,
+  /// between steps. Not 1 for methods that learn more or less often; probe_images is then how many images of each task
+  /// the loop keeps to measure ctx.active_share on.
+  virtual std::int64_t updates_from_batch(StepContext& ctx) { return (void)ctx, 1; }
+  virtual std::int64_t probe_images() const { return 0; }
   /// Writes learning rates into host_step's slots for this step.
   virtual void prepare(StepContext& ctx) = 0;
   /// Parameter group `group` (a transformer block index, or depth for everything else) has its final gradient; called
   /// inside backward. Only enqueues device work. ARROW observes here.
   virtual void on_gradient_final(int group, StepContext& ctx) { (void)group, (void)ctx; }
+  /// True for sharpness-aware methods, which take the gradient that counts elsewhere: the loop makes a first gradient
+  /// without on_gradient_final, calls ascend, and makes the second at the weights it returns: laid out as the arena, of
+  /// the forward pass's type, valid until the next step. Both passes see the same images and masks. Only enqueues.
+  virtual bool ascends() const { return false; }
+  virtual Tensor ascend(StepContext& ctx) { return (void)ctx, Tensor{}; }
   /// All gradients are final and grad_norm/finite/clip_scale stand in the device record: update the parameters, refresh
   /// the working copy, advance counts. A non-finite step must change nothing.
   virtual void step(StepContext& ctx) = 0;

@@ -4,6 +4,7 @@
 #include "optim/adam.h"
 #include "optim/arrow.h"
 #include "optim/arrow_options.h"
+#include "optim/muon.h"
 #include "optim/optimizer.h"
 #include "optim/options_reader.h"
 #include "optim/plasticity/intervention.h"
@@ -18,10 +19,15 @@ struct Method {
   MethodInfo info;
   Make make = nullptr;
   MakeIntervention make_intervention = nullptr;
+  ChangeModel change_model = nullptr;
 };
 /// An intervention's rate and decay are AdamW's, on which it stands when nothing else is named.
-Method beside(std::string name, std::string summary, std::string paper, std::string options, MakeIntervention make) {
-  return {{std::move(name), std::move(summary), std::move(paper), 1e-3, 0.05, std::move(options), true}, nullptr, make};
+Method beside(std::string name, std::string summary, std::string paper, std::string options, MakeIntervention make,
+              ChangeModel change = nullptr) {
+  return {{std::move(name), std::move(summary), std::move(paper), 1e-3, 0.05, std::move(options), true},
+          nullptr,
+          make,
+          change};
 }
 
 // name, summary, paper, default lr, default weight decay, options
@@ -49,10 +55,20 @@ const std::vector<Method>& methods() {
         "the norm-matched baseline for arXiv:2603.07787", 1e-3, 0.05,
         "those of arrow, without graft and momentum; arrow-lr=0.1"},
        make_arrow},
+      {{"muon",
+        "Momentum made almost orthogonal by five Newton-Schulz iterations for hidden matrices; AdamW for the rest.",
+        "Jordan et al. 2024, github.com/KellerJordan/Muon; for ViTs arXiv:2605.24770", 0.02, 0.0, kMuonOptionsText},
+       make_muon},
       beside("l2", "Adds strength/2 |w|^2 to the loss: weights are pulled to zero through the optimizer.",
              "Krogh & Hertz 1991", "strength=1e-4, biases=false, norms=false", make_l2),
       beside("l2init", "Adds strength/2 |w - w0|^2 to the loss: weights are pulled back to where they began.",
              "Kumar et al. 2023, arXiv:2308.11958", "strength=1e-3, biases=true, norms=false", make_l2_init),
+      beside("spectral",
+             "Adds strength (sigma^k - 1)^2 to the loss for every matrix, sigma its largest singular value.",
+             "Lewandowski et al. 2025, arXiv:2406.06811", "strength=1e-3, k=3, biases=true, norms=true, head=true",
+             make_spectral),
+      beside("parseval", "Adds strength |W W^T - s I|^2 to the loss: all singular values are pulled to sqrt(s).",
+             "Cisse et al. 2017, arXiv:1704.08847", "strength=1e-3, s=1", make_parseval),
       beside("shrink-perturb",
              "Shrinks weights and adds noise. Six published variants: a, b, d, f in every step, c and e between tasks.",
              "Ash & Adams 2020, arXiv:1910.08475; Dohare et al. 2024 (variant a)",
@@ -69,6 +85,29 @@ const std::vector<Method>& methods() {
           "Dohare et al. 2024, arXiv:2306.13812", "rate=1e-4, maturity=100, decay=0.99, compensate=false", make_cbp),
       beside("trac", "Parameter-free: the base's steps add up to a way from a reference point, and tuners scale it.",
              "Muppidi et al. 2024, arXiv:2405.16642", "mode=accumulator|literal, boundary=keep|rebase", make_trac),
+      beside(
+          "sam",
+          "Takes the gradient a small step uphill, so that flat valleys are preferred to sharp ones. Doubles the cost "
+          "of a step.",
+          "Foret et al. 2021, arXiv:2010.01412; Kwon et al. 2021, arXiv:2102.11600 (adaptive)",
+          "rho=0.05 (adaptive: 2), adaptive=false, head=true", make_sam),
+      beside(
+          "crelu",
+          "Concatenated ReLU in the MLPs, max(z, 0) beside max(-z, 0): one of each pair always passes a gradient. Two "
+          "thirds of the hidden units, so that the parameters are as many. The share of active units is 0.5 by "
+          "construction: do not compare it with GELU's.",
+          "Shang et al. 2016, arXiv:1603.05201; Abbas et al. 2023, arXiv:2303.07507", "", make_crelu, crelu_model),
+      beside("adaptive-replay",
+             "Few updates from each batch while a task is new, many once the share of active units has settled. "
+             "Compare it at equal numbers of updates, which the log holds.",
+             "Ma et al. 2023, arXiv:2310.07418", "low=0.5, high=2, delta=1e-3, every=50, probe=64",
+             make_adaptive_replay),
+      beside(
+          "plastic",
+          "A flat and lively network: sharpness-aware gradients of all but the head, CReLU, and a new head for every "
+          "task, in blocks that are pre-norm anyway. Doubles the cost of a step.",
+          "Lee et al. 2023, arXiv:2306.10711", "sam=true, rho=0.1, crelu=true, head-reset=true", make_plastic,
+          plastic_model),
       beside("redo", "Recycles dormant hidden units: those whose activation is a tiny share of their layer's.",
              "Sokar et al. 2023, arXiv:2302.12902", "tau=0.025, every=128", make_redo),
       beside("snr", "Self-normalised resets: hidden units that are silent for longer than they usually are begin anew.",
@@ -79,6 +118,10 @@ const std::vector<Method>& methods() {
              "every=128, threshold=5e-4 or proportion, utility=gradient|magnitude, value=resample|mean, "
              "clear-moments=false",
              make_swr),
+      beside("dash", "Shrinks, at every task, each neuron's weights by how far they disagree with the new task.",
+             "Shin et al. 2024, arXiv:2410.23495", "alpha=0.3, lambda=0.3, clear-optimizer=true", make_dash),
+      beside("fire", "Makes isometries of Wq and Wk at every task: all their singular values become equal.",
+             "Han et al. 2026, arXiv:2602.08040", "iterations=10, tensors=qk, clear-optimizer=false", make_fire),
       beside(
           "head-reset", "Draws the head, or parts of some blocks, anew at every task.",
           "Nikishin et al. 2022, arXiv:2205.07802",
@@ -184,6 +227,13 @@ std::string to_text(const MethodSpec& spec) {
   }
   for (const MethodSpec& part : spec.with) text += '+' + to_text(part);
   return text;
+}
+
+ModelChange model_change(const MethodSpec& spec) {
+  ModelChange change;
+  for (const MethodSpec& part : spec.with)
+    if (const ChangeModel asks = method_named(part.name).change_model) asks(part, change);
+  return change;
 }
 
 std::unique_ptr<Optimizer> make_optimizer(const MethodSpec& spec, const Parameters& parameters, double lr,

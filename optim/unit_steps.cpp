@@ -8,7 +8,8 @@ namespace eg {
 std::vector<Segment> without_units(const std::vector<Segment>& segments, const std::vector<Units>& units) {
   std::vector<ArrowRun> runs;
   for (const Units& u : units)
-    for (const Param* p : {u.fc1_weight, u.fc1_bias, u.fc2_weight}) runs.push_back({p->name, p->offset, p->size()});
+    for (const Param* p : {u.fc1_weight, u.fc1_bias, u.fc2_weight})
+      if (p) runs.push_back({p->name, p->offset, p->size()});
   return without(segments, std::move(runs));
 }
 
@@ -16,6 +17,7 @@ void adam_update_by_unit(Device device, AdamUpdate a, const std::vector<Units>& 
                          Stream stream) {
   for (const Units& u : units)
     for (const Param* p : {u.fc1_weight, u.fc1_bias, u.fc2_weight}) {
+      if (!p) continue;
       const Segment s{p->offset, p->offset + p->size(), slot, 1.0f, p->decays ? float(weight_decay) : 0.0f};
       a.segments = {&s, 1};
       a.columns = p == u.fc1_bias ? 1 : p->shape.cols();

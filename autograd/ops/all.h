@@ -5,6 +5,7 @@
 #include "autograd/ops/add.h"
 #include "autograd/ops/attention.h"
 #include "autograd/ops/branch_scale.h"
+#include "autograd/ops/crelu.h"
 #include "autograd/ops/cross_entropy.h"
 #include "autograd/ops/gelu.h"
 #include "autograd/ops/layer_norm.h"
@@ -23,9 +24,9 @@ namespace eg {
 template <class... T>
 struct TypeList {};
 
-using AllOps = TypeList<ops::Linear, ops::LinearGelu, ops::Mlp, ops::Gelu, ops::LayerNorm, ops::ResidualLayerNorm,
-                        ops::Add, ops::Attention, ops::QkNorm, ops::BranchScale, ops::Patchify, ops::Tokens,
-                        ops::PoolTokens, ops::CrossEntropyLoss, ops::MeanLoss>;
+using AllOps = TypeList<ops::Linear, ops::LinearGelu, ops::Mlp, ops::Gelu, ops::Crelu, ops::LayerNorm,
+                        ops::ResidualLayerNorm, ops::Add, ops::Attention, ops::QkNorm, ops::BranchScale, ops::Patchify,
+                        ops::Tokens, ops::PoolTokens, ops::CrossEntropyLoss, ops::MeanLoss>;
 
 /// Calls f(std::type_identity<T>) for every type of the list.
 template <class... T, class F>

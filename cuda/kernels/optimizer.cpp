@@ -38,7 +38,7 @@ void sgd_update(const SgdUpdate& a, Stream s) {
     SgdParams p;
     p.weight = operand(a.weight), p.grad = operand(a.grad), p.momentum = operand(a.momentum), p.work = operand(a.work);
     p.step = a.step, p.table = table, p.mu = float(a.mu), p.keep = float(1.0 - a.dampening);
-    p.nesterov = a.nesterov, p.decoupled = a.decoupled,
+    p.nesterov = a.nesterov, p.decoupled = a.decoupled, p.clipped = a.clipped,
     p.wide = wide_access({&a.weight, &a.grad, &a.momentum, &a.work});
     launch("sgd_update", sgd_kernel(), dim3(unsigned(n)), dim3(kUpdateThreads), 0, s, p);
   });

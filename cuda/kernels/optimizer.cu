@@ -59,7 +59,7 @@ __global__ void __launch_bounds__(kUpdateThreads) sgd_device(const SgdParams p) 
   const Segment& s = p.table.segment[c.segment];
   const StepSlot slot = p.step->slot[s.slot];
   const double rate = slot.lr * double(s.lr_scale);
-  const float lr = float(rate), clip = float(p.step->clip_scale), decay = s.weight_decay;
+  const float lr = float(rate), clip = p.clipped ? 1.0f : float(p.step->clip_scale), decay = s.weight_decay;
   const float shrink = p.decoupled ? float(1.0 - rate * double(decay)) : 1.0f, coupled = p.decoupled ? 0.0f : decay;
   for_each_pack_of(c, p.wide, [&](std::int64_t i, int count, bool wide) {
     float w[kPack], g[kPack], b[kPack] = {};

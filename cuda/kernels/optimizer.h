@@ -21,7 +21,7 @@ struct SgdParams {
   const StepRecord* step;
   SegmentTable table;
   float mu, keep;  // keep = 1 - dampening
-  bool nesterov, decoupled, wide;
+  bool nesterov, decoupled, clipped, wide;
 };
 struct AdamParams {
   Operand weight, grad, m, v, work;

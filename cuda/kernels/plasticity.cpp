@@ -43,6 +43,25 @@ void weight_project(const WeightProject& a, Stream s) {
   });
 }
 
+void weight_ascent(const WeightAscent& a, Stream s) {
+  AscentParams p;
+  p.weight = operand(a.weight), p.grad = operand(a.grad), p.to = operand(a.to), p.adaptive = a.adaptive;
+  p.wide = wide_access({&a.weight, &a.grad, &a.to}), p.first_partial = 0, p.count = 0;
+  for_each_table(a.segments, kNormChunk, [&](const WeightTable&, std::int32_t n) { p.count += n; });
+  p.partials = static_cast<double*>(scratch(s, std::size_t(p.count + 1) * sizeof(double)).data);
+  p.factor = p.partials + p.count;
+  for_each_table(a.segments, kNormChunk, [&](const WeightTable& table, std::int32_t n) {
+    p.table = table;
+    launch("weight_ascent sums", ascent_sums_kernel(), dim3(unsigned(n)), dim3(kUpdateThreads), 0, s, p);
+    p.first_partial += n;
+  });
+  launch("weight_ascent factor", ascent_factor_kernel(), dim3(1), dim3(kUpdateThreads), 0, s, p);
+  for_each_table(a.segments, kUpdateChunk, [&](const WeightTable& table, std::int32_t n) {
+    p.table = table;
+    launch("weight_ascent", ascent_kernel(), dim3(unsigned(n)), dim3(kUpdateThreads), 0, s, p);
+  });
+}
+
 void unit_utility(const UnitUtility& a, Stream s) {
   UtilityParams p;
   p.sum_abs = a.sum_abs.as<double>(), p.weight_out = operand(a.weight_out), p.utility = operand(a.utility);

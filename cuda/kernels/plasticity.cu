@@ -1,9 +1,9 @@
-// cuda/kernels/plasticity.cu - passes of plasticity methods over the weights (methods.md B.5, B.6, B.7, B.10).
+// cuda/kernels/plasticity.cu - passes of plasticity methods over the weights (methods.md B.5, B.6, B.7, B.10, A.6).
 //
 // Math     as in engine/reference/plasticity.cpp
 // Shapes   segments of the flat arena
 // Traffic  penalty: gradient in and out, weight, anchor; perturb: weight in and out, anchor, the bf16 copy out; project:
-//          weight twice in, once out
+//          weight twice in, once out; ascent: gradient twice in, weight in, the other weights out
 // Work     a few FLOP a weight; with noise about 200 (ten rounds of Philox, a logarithm and a cosine)
 // Mapping  one block per chunk of a segment, packs of 8 per thread; 64 segments in one launch
 // Order    a segment's norm is the sum of its chunks' sums, in double, in chunk order: the same on every card
@@ -89,6 +89,48 @@ __global__ void __launch_bounds__(kUpdateThreads) project_scale_device(const Pro
   });
 }
 
+__global__ void __launch_bounds__(kUpdateThreads) ascent_sums_device(const AscentParams p) {
+  const Chunk c = chunk_of(p.table, kNormChunk);
+  double sum = 0.0;
+  if (p.table.segment[c.segment].pull != 0.0f)
+    for_each_pack_of(c, p.wide, [&](std::int64_t i, int count, bool wide) {
+      float g[kPack], w[kPack];
+      load_some(p.grad, i, count, wide, g);
+      if (p.adaptive) load_some(p.weight, i, count, wide, w);
+      EVERGRAD_UNROLL
+      for (int k = 0; k < kPack; ++k) {
+        const double x = p.adaptive ? double(w[k]) * double(g[k]) : double(g[k]);
+        sum += x * x;
+      }
+    });
+  sum = block_sum<kUpdateThreads>(sum);
+  if (threadIdx.x == 0) p.partials[p.first_partial + blockIdx.x] = sum;
+}
+
+__global__ void __launch_bounds__(kUpdateThreads) ascent_factor_device(const AscentParams p) {
+  double sum = 0.0;
+  for (std::int64_t i = threadIdx.x; i < p.count; i += kUpdateThreads) sum += p.partials[i];
+  sum = block_sum<kUpdateThreads>(sum);
+  const double nothing = sum - sum;  // NaN when the sum is not finite
+  if (threadIdx.x == 0) p.factor[0] = nothing == 0.0 ? 1.0 / (sqrt(sum) + 1e-12) : nothing;
+}
+
+__global__ void __launch_bounds__(kUpdateThreads) ascent_device(const AscentParams p) {
+  const Chunk c = chunk_of(p.table, kUpdateChunk);
+  const float pull = p.table.segment[c.segment].pull;
+  const float factor = float(double(pull) * p.factor[0]);
+  for_each_pack_of(c, p.wide, [&](std::int64_t i, int count, bool wide) {
+    float w[kPack], g[kPack];
+    load_some(p.weight, i, count, wide, w);
+    if (pull != 0.0f) {
+      load_some(p.grad, i, count, wide, g);
+      EVERGRAD_UNROLL
+      for (int k = 0; k < kPack; ++k) w[k] += factor * (p.adaptive ? w[k] * w[k] : 1.0f) * g[k];
+    }
+    store_some(p.to, i, count, wide, w);
+  });
+}
+
 struct UnitTile {
   float v[kUnitLanes][kUnitColumns];
 };
@@ -142,6 +184,9 @@ void (*perturb_kernel())(PerturbParams) { return &perturb_device; }
 void (*project_sums_kernel())(ProjectParams) { return &project_sums_device; }
 void (*project_factors_kernel())(ProjectParams) { return &project_factors_device; }
 void (*project_scale_kernel())(ProjectParams) { return &project_scale_device; }
+void (*ascent_sums_kernel())(AscentParams) { return &ascent_sums_device; }
+void (*ascent_factor_kernel())(AscentParams) { return &ascent_factor_device; }
+void (*ascent_kernel())(AscentParams) { return &ascent_device; }
 void (*utility_kernel())(UtilityParams) { return &utility_device; }
 void (*unit_reset_kernel())(UnitResetParams) { return &unit_reset_device; }
 

@@ -29,6 +29,15 @@ struct ProjectParams {
   WeightTable table;
   bool wide;
 };
+/// Three passes: sums of squares per chunk, one factor, the step uphill.
+struct AscentParams {
+  Operand weight, grad, to;
+  double* partials;  // one per chunk of all tables
+  double* factor;    // 1 / (norm + 1e-12), or NaN
+  std::int64_t first_partial, count;
+  WeightTable table;
+  bool adaptive, wide;
+};
 inline constexpr int kUnitColumns = 32, kUnitLanes = 8;  // a block's units, and threads that share a unit's column
 struct UtilityParams {
   double *sum_abs, *sum;
@@ -50,6 +59,9 @@ void (*perturb_kernel())(PerturbParams);
 void (*project_sums_kernel())(ProjectParams);
 void (*project_factors_kernel())(ProjectParams);
 void (*project_scale_kernel())(ProjectParams);
+void (*ascent_sums_kernel())(AscentParams);
+void (*ascent_factor_kernel())(AscentParams);
+void (*ascent_kernel())(AscentParams);
 void (*utility_kernel())(UtilityParams);
 void (*unit_reset_kernel())(UnitResetParams);
 

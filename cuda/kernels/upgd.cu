@@ -12,7 +12,6 @@
 #include "cuda/kernels/upgd.h"
 
 #include "cuda/kernels/normal.cuh"
-#include "engine/kernels_optim.h"
 
 namespace eg::EVERGRAD_BACKEND {
 namespace {

@@ -122,7 +122,7 @@ void sgd_update(const SgdUpdate& a, Stream) {
     SgdStep u{};
     u.lr = float(lr);
     u.shrink = a.decoupled ? float(1.0 - lr * double(s.weight_decay)) : 1.0f;
-    u.clip = float(a.step->clip_scale);
+    u.clip = a.clipped ? 1.0f : float(a.step->clip_scale);
     u.coupled = a.decoupled ? 0.0f : s.weight_decay;
     u.mu = float(a.mu), u.keep = float(1.0 - a.dampening);
     u.first = slot.t == 0, u.nesterov = a.nesterov;

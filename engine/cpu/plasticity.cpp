@@ -81,6 +81,56 @@ void weight_project(const WeightProject& a, Stream) {
   }
 }
 
+namespace {
+
+/// Sum of squares of what the ascent's length is measured by, in chunk order.
+template <class G>
+double ascent_sum(const WeightAscent& a) {
+  const float* const w = a.weight.as<float>();
+  const G* const g = a.grad.as<G>();
+  double sum = 0.0;
+  for (const WeightSegment& s : a.segments) {
+    if (s.pull == 0.0f) continue;
+    std::vector<double> partial(std::size_t(chunks_of(s.end - s.begin, kChunk)));
+    parallel_for(s.end - s.begin, kChunk, [&](std::int64_t first, std::int64_t last, std::int64_t chunk) {
+      double part = 0.0;
+      for (std::int64_t i = s.begin + first; i < s.begin + last; ++i) {
+        const double x = (a.adaptive ? double(w[i]) : 1.0) * double(float(g[i]));
+        part += x * x;
+      }
+      partial[std::size_t(chunk)] = part;
+    });
+    for (const double p : partial) sum += p;
+  }
+  return sum;
+}
+
+template <class G, class T>
+void ascend(const WeightAscent& a) {
+  const double sum = ascent_sum<G>(a);
+  const double per_gradient = std::isfinite(sum) ? 1.0 / (std::sqrt(sum) + 1e-12) : std::nan("");
+  for_each_chunk(a.segments, [&](const WeightSegment& s, std::int64_t begin, std::int64_t end) {
+    const float* const w = a.weight.as<float>();
+    const G* const g = a.grad.as<G>();
+    T* const to = a.to.as<T>();
+    const float factor = float(double(s.pull) * per_gradient);
+    for (std::int64_t i = begin; i < end; ++i) {
+      const float scale = a.adaptive ? w[i] * w[i] : 1.0f;
+      to[i] = T(s.pull == 0.0f ? w[i] : w[i] + factor * scale * float(g[i]));
+    }
+  });
+}
+
+}  // namespace
+
+void weight_ascent(const WeightAscent& a, Stream) {
+  const bool narrow_to = a.to.dtype == DType::bf16;
+  if (a.grad.dtype == DType::bf16)
+    narrow_to ? ascend<bf16, bf16>(a) : ascend<bf16, float>(a);
+  else
+    narrow_to ? ascend<float, bf16>(a) : ascend<float, float>(a);
+}
+
 void unit_utility(const UnitUtility& a, Stream) {
   const std::int64_t units = a.sum_abs.size();
   double* const sums = a.sum_abs.as<double>();

@@ -22,9 +22,10 @@ void sgd_update(const SgdUpdate& a, Stream) {
   for (const Segment& s : a.segments) {
     const StepSlot& slot = a.step->slot[s.slot];
     const double lr = slot.lr * double(s.lr_scale), decay = double(s.weight_decay);
+    const double clip = a.clipped ? 1.0 : a.step->clip_scale;
     for (std::int64_t i = s.begin; i < s.end; ++i) {
       const double w = get(a.weight, i);
-      const double d = a.step->clip_scale * get(a.grad, i) + (a.decoupled ? 0.0 : decay * w);
+      const double d = clip * get(a.grad, i) + (a.decoupled ? 0.0 : decay * w);
       double u = d;
       if (a.momentum) {
         const double b = slot.t == 0 ? d : a.mu * get(a.momentum, i) + (1.0 - a.dampening) * d;

@@ -47,6 +47,21 @@ void weight_project(const WeightProject& a, Stream) {
   }
 }
 
+void weight_ascent(const WeightAscent& a, Stream) {
+  double sum = 0.0;
+  for (const WeightSegment& s : a.segments)
+    for (std::int64_t i = s.begin; i < s.end && s.pull != 0.0f; ++i) {
+      const double g = (a.adaptive ? get(a.weight, i) : 1.0) * get(a.grad, i);
+      sum += g * g;
+    }
+  const double per_gradient = std::isfinite(sum) ? 1.0 / (std::sqrt(sum) + 1e-12) : std::nan("");
+  for (const WeightSegment& s : a.segments)
+    for (std::int64_t i = s.begin; i < s.end; ++i) {
+      const double w = get(a.weight, i), scale = a.adaptive ? w * w : 1.0;
+      put(a.to, i, s.pull == 0.0f ? w : w + double(s.pull) * per_gradient * scale * get(a.grad, i));
+    }
+}
+
 void unit_utility(const UnitUtility& a, Stream) {
   const std::int64_t units = a.sum_abs.size();
   for (std::int64_t f = 0; f < units && a.step->finite; ++f) {

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "optim/plasticity/intervention.h"
+#include "optim/plasticity/units.h"
 
 namespace eg {
 namespace {
@@ -20,10 +21,28 @@ class Combined final : public Optimizer {
     for (const auto& p : parts_) all += cat('+', p->name());
     return all;
   }
+  std::int64_t updates_from_batch(StepContext& ctx) override {
+    std::int64_t updates = base_->updates_from_batch(ctx);
+    for (const auto& p : parts_) updates *= p->updates_from_batch(ctx);
+    return updates;
+  }
+  std::int64_t probe_images() const override {
+    std::int64_t images = base_->probe_images();
+    for (const auto& p : parts_) images = std::max(images, p->probe_images());
+    return images;
+  }
   void prepare(StepContext& ctx) override { base_->prepare(ctx); }
   void on_gradient_final(int group, StepContext& ctx) override {
     for (const auto& p : parts_) p->penalty(group, ctx);
     base_->on_gradient_final(group, ctx);
+  }
+  bool ascends() const override {
+    return std::any_of(parts_.begin(), parts_.end(), [](const auto& p) { return p->ascends(); });
+  }
+  Tensor ascend(StepContext& ctx) override {
+    for (const auto& p : parts_)
+      if (p->ascends()) return p->ascend(ctx);
+    return {};
   }
   void step(StepContext& ctx) override {
     for (const auto& p : parts_) p->before_update(ctx);
@@ -84,15 +103,32 @@ class Combined final : public Optimizer {
 std::unique_ptr<Optimizer> combine(std::unique_ptr<Optimizer> base, std::vector<std::unique_ptr<Intervention>> parts) {
   if (parts.empty()) return base;
   // TRAC keeps a reference point and a way from it for every weight: what rewrites weights would be undone by it.
-  const bool trac = std::any_of(parts.begin(), parts.end(), [](const auto& p) { return p->stage() == Stage::scaling; });
+  const bool trac = std::any_of(parts.begin(), parts.end(), [](const auto& p) { return p->name() == "trac"; });
   for (const auto& p : parts)
-    check(!trac || p->name() == "trac" || p->name() == "l2" || p->name() == "l2init", Kind::usage, [&] {
+    check(!trac || !p->rewrites_weights(), Kind::usage, [&] {
       return cat("method: trac does not combine with ", p->name(), ", which rewrites weights behind its reference");
     });
   for (std::size_t i = 0; i < parts.size(); ++i)
     for (std::size_t j = 0; j < i; ++j)
       check(parts[i]->name() != parts[j]->name(), Kind::usage,
             [&] { return cat("method: ", parts[i]->name(), " is given twice"); });
+  std::string ascending;
+  for (const auto& p : parts) {
+    if (!p->ascends()) continue;
+    check(ascending.empty(), Kind::usage, [&] {
+      return cat("method: ", ascending, " and ", p->name(), " both take their gradient elsewhere; leave one out");
+    });
+    ascending = p->name();
+  }
+  // A unit has one place where its activity is summed up, and one count of updates.
+  const Intervention* first = nullptr;
+  for (const auto& p : parts) {
+    if (!dynamic_cast<const UnitMethod*>(p.get())) continue;
+    check(!first, Kind::usage, [&] {
+      return cat("method: ", first->name(), " and ", p->name(), " both replace hidden units; give one of them");
+    });
+    first = p.get();
+  }
   return std::make_unique<Combined>(std::move(base), std::move(parts));
 }
 

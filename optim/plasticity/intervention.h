@@ -26,6 +26,15 @@ class Intervention {
   /// Adds the gradient of a penalty on the parameters of `group` (a block, or depth for the rest), inside backward,
   /// before anybody reads it. Only enqueues.
   virtual void penalty(int group, StepContext& ctx) { (void)group, (void)ctx; }
+  /// As in Optimizer.
+  virtual std::int64_t updates_from_batch(StepContext& ctx) { return (void)ctx, 1; }
+  virtual std::int64_t probe_images() const { return 0; }
+  /// As Optimizer::ascends and ascend; one of the interventions at most.
+  virtual bool ascends() const { return false; }
+  virtual Tensor ascend(StepContext& ctx) { return (void)ctx, Tensor{}; }
+  /// Writes weights that the base does not know of. TRAC, which keeps a way for every weight, goes only with what does
+  /// not.
+  virtual bool rewrites_weights() const { return true; }
   /// Before the base's update; the norm is known. Only enqueues, and changes no weight.
   virtual void before_update(StepContext& ctx) { (void)ctx; }
   /// After the base's update. Only enqueues; changes nothing when the step's gradient was not finite.
@@ -60,6 +69,19 @@ std::unique_ptr<Intervention> make_cbp(const MethodSpec& spec, const Parameters&
 std::unique_ptr<Intervention> make_redo(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_snr(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_swr(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_sam(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_crelu(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_adaptive_replay(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_plastic(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_trac(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_fire(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_spectral(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_parseval(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_dash(const MethodSpec& spec, const Parameters& p);
+
+/// What a method changes in the network; makes no parameters, so that it can be asked before there are any.
+using ChangeModel = void (*)(const MethodSpec&, ModelChange&);
+void crelu_model(const MethodSpec& spec, ModelChange& change);
+void plastic_model(const MethodSpec& spec, ModelChange& change);
 
 }  // namespace eg

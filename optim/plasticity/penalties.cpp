@@ -21,6 +21,7 @@ class Penalty final : public Intervention {
   }
   std::string name() const override { return to_init_ ? "l2init" : "l2"; }
   Stage stage() const override { return Stage::noise; }
+  bool rewrites_weights() const override { return false; }
   void penalty(int group, StepContext& ctx) override {
     if (strength_ == 0.0) return;
     EVERGRAD_CALL(arena_.device, weight_penalty,

@@ -8,6 +8,8 @@
 // The new value is drawn from what the tensor was drawn from at the start, or is the mean of that; a norm's gain becomes
 // 1 either way. The release leaves moments as they are; `clear-moments` empties those of the weights that changed.
 //
+// A weight without a gradient has no utility: by |w g|, rows of the head whose classes are masked in that step begin anew.
+//
 // Selection runs on the host: it reads weights and gradients once in `every` steps, 8 bytes a weight. For ViT-B that is
 // 0.7 GB in 128 steps.
 #include <algorithm>

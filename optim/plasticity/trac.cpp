@@ -27,6 +27,7 @@ class Trac final : public Intervention {
   }
   std::string name() const override { return "trac"; }
   Stage stage() const override { return Stage::scaling; }
+  bool rewrites_weights() const override { return false; }
   void before_update(StepContext& ctx) override {
     EVERGRAD_CALL(arena_.device, trac_measure,
                   TracMeasure{.grad = arena_.grad.view(),

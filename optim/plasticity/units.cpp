@@ -7,6 +7,12 @@ UnitMethod::UnitMethod(const MethodSpec& spec, const Parameters& p) : params_(p)
   for (std::size_t i = 0; i < p.list.size(); ++i) {
     Param* const fc1 = p.list[i];
     if (fc1->link.fc1_weight != int(i) || fc1->frozen) continue;
+    check(p.list[std::size_t(fc1->link.fc2_weight)]->shape.cols() == fc1->shape.rows(), Kind::usage, [&] {
+      return cat(spec.name,
+                 ": replaces units that give one number each, but those of this model give two (CReLU); "
+                 "leave out crelu, or ",
+                 spec.name);
+    });
     const Device device = p.arena->device;
     Layer layer;
     layer.units = {fc1, p.list[std::size_t(fc1->link.fc1_bias)], p.list[std::size_t(fc1->link.fc2_weight)],

@@ -3,6 +3,7 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -210,6 +211,108 @@ TEST_CASE("trainer: accumulated passes give the whole batch's step up to roundin
   CHECK(std::sqrt(difference / size) < test::kSameInDouble);
 }
 
+TEST_CASE("trainer: sam steps from the weights with the gradient uphill, under the same masks; rho = 0 is the base") {
+  const Images images;
+  const auto config_of = [](const std::string& method) {
+    TrainerConfig c = tiny(method, kReference);
+    c.vit.drop_path = 0.3, c.clip_norm = 0.0, c.lr = 0.1, c.weight_decay = 0.0;
+    return c;
+  };
+  const auto step = [&](Trainer& t) {
+    Loader loader = images.loader();
+    return t.step(*loader.next(), 1.0).loss;
+  };
+  Trainer sam(config_of("sgd:momentum=0+sam:rho=0.5")), here(config_of("sgd:momentum=0")),
+      there(config_of("sgd:momentum=0"));
+  const std::vector<double> start = sam.arena().master.to_host();
+  for (Trainer* t : {&sam, &here})
+    for (Param* p : t->params())
+      if (p->module == Module::fc1 && p->shape.rank() == 2)
+        p->sums.absolute = Tensor::zeros({p->shape.rows()}, DType::f64, kReference);
+  const double loss = step(sam);
+  CHECK(loss == step(here));  // what is reported is the loss of the weights as they are
+  for (std::size_t i = 0; i < sam.params().size(); ++i)
+    if (sam.params()[i]->sums)  // hidden units are counted once
+      CHECK(sam.params()[i]->sums.absolute.to_host() == here.params()[i]->sums.absolute.to_host());
+
+  std::vector<double> uphill = start;
+  const std::vector<double> g1 = here.arena().grad.to_host();
+  double norm = 0.0;
+  for (const double g : g1) norm += g * g;
+  for (std::size_t i = 0; i < start.size(); ++i) uphill[i] += 0.5 * g1[i] / std::sqrt(norm);
+  there.arena().master.copy_from(Tensor::from(uphill, there.arena().master.shape(), DType::f64, kReference));
+  CHECK(step(there) > loss);
+  const std::vector<double> g2 = there.arena().grad.to_host(), got = sam.arena().grad.to_host();
+  const std::vector<double> after = sam.arena().master.to_host();
+  double difference = 0.0, size = 0.0;
+  for (std::size_t i = 0; i < g2.size(); ++i) {
+    difference += (got[i] - g2[i]) * (got[i] - g2[i]), size += g2[i] * g2[i];
+    CHECK(after[i] == start[i] - 0.1 * got[i]);
+  }
+  CHECK(std::sqrt(difference / size) < test::kSameInDouble);
+
+  Trainer none(config_of("sgd:momentum=0+sam:rho=0"));
+  step(none);
+  CHECK(none.arena().master.to_host() == here.arena().master.to_host());
+}
+
+TEST_CASE("trainer: crelu trains the network that it asks for, and cbp refuses that one by name") {
+  const OneThread one;
+  const Images images;
+  Trainer trainer(tiny("adamw+crelu"));
+  CHECK(param(trainer, "blocks.0.mlp.fc1.weight").shape == Shape{42, 16});
+  CHECK(param(trainer, "blocks.0.mlp.fc2.weight").shape == Shape{16, 84});
+  CHECK(model_of(tiny("adamw+crelu")).activation == Activation::crelu);
+  train_one_epoch(trainer, images);
+  Loader own = images.loader(Split::test), fixed = images.loader(Split::test);
+  Probe probe(trainer, {.gradients = false, .fixed_images = fixed.samples()});
+  for (const double share : probe.measure(own, fixed).blocks.at("units.active")) CHECK(share == 0.5);
+  std::string why;
+  try {
+    Trainer refused(tiny("cbp+crelu"));
+  } catch (const Error& e) { why = e.what(); }
+  CHECK(why.find("CReLU") != std::string::npos);
+}
+
+TEST_CASE("trainer: adaptive replay takes more updates from a batch once units have settled, and resumes bit for bit") {
+  const OneThread one;
+  const Images images;
+  // delta = 1: settled at the second measurement, before the third batch.
+  const TrainerConfig config = tiny("sgd+adaptive-replay:low=1:high=2:every=1:delta=1:probe=5");
+  Trainer whole(config);
+  train_one_epoch(whole, images);
+  CHECK(whole.updates() == 1 + 1 + 2 + 2);
+  const double share = whole.optimizer().scalars().at("adaptive-replay.active_share");
+  CHECK(share > 0.0);
+  CHECK(share < 1.0);
+  whole.begin_task(1, "fresh", true);
+  train_one_epoch(whole, images);
+  CHECK(whole.updates() == 12);
+
+  Trainer first(config), second(config);
+  const auto some = [&](Trainer& t, std::int64_t from, std::int64_t to) {
+    Loader loader = images.loader();
+    loader.seek(0, from);
+    for (std::int64_t b = from; b < to; ++b) t.step(*loader.next(), 1.0);
+  };
+  some(first, 0, 2);
+  const std::vector<NamedTensor> from = first.state(), into = second.state();
+  REQUIRE(from.size() == into.size());
+  for (std::size_t i = 0; i < from.size(); ++i) {
+    Tensor to = into[i].tensor;
+    to.copy_from(from[i].tensor);
+  }
+  second.restored();
+  for (Trainer* t : {&first, &second}) some(*t, 2, 4);
+  CHECK(bytes_of(first) == bytes_of(second));
+
+  Trainer half(tiny("sgd+adaptive-replay:low=0.5:high=1:every=100"));
+  Loader loader = images.loader();
+  CHECK(half.step(*loader.next(), 1.0).count == 0);
+  CHECK(half.step(*loader.next(), 1.0).count == 8);
+  CHECK(half.updates() == 1);
+}
+
 TEST_CASE("trainer: every head policy does what it says at a boundary, and a restored bank of heads goes on") {
   const Images images;
   const auto head = [](const Trainer& t) { return param(t, "head.weight").master.to_host(); };
@@ -305,4 +408,36 @@ TEST_CASE("trainer: a gradient that is not finite skips the update and is counte
   CHECK(steps == 19);
   CHECK(why.find("20 updates in a row were skipped") == 0);
   CHECK(trainer.arena().master.to_host() == before);
+}
+
+TEST_CASE(
+    "trainer: a method that asks for the new task's gradients sees every batch once, and nothing else has moved") {
+  const OneThread one;
+  const Images images;
+  // E = -g of the last batch, and a row keeps cos(E, W) of itself: what stands in the gradient arena says what came out.
+  Trainer trainer(tiny("sgd+dash:alpha=1:lambda=0.01")), counted(tiny("sgd+dash+cbp")), expected(tiny("sgd+cbp"));
+  for (Trainer* t : {&trainer, &counted, &expected}) train_one_epoch(*t, images);
+  const Param& w = param(trainer, "blocks.0.mlp.fc1.weight");
+  const std::vector<double> before = w.master.to_host();
+  std::int64_t asked = 0;
+  Loader loader = images.loader();
+  trainer.begin_task(1, "keep", true, [&] { return ++asked, loader.next(); });
+  CHECK(asked == 5);  // four batches, and the end
+  const std::vector<double> after = w.master.to_host(), g = w.grad.to_host();
+  const auto columns = std::size_t(w.shape.cols());
+  for (std::size_t row = 0; row < std::size_t(w.shape.rows()); ++row) {
+    double gw = 0.0, gg = 0.0, ww = 0.0;
+    for (std::size_t i = row * columns; i < (row + 1) * columns; ++i)
+      gw -= g[i] * before[i], gg += g[i] * g[i], ww += before[i] * before[i];
+    const double kept = std::clamp(gw / std::sqrt(gg * ww), 0.01, 1.0);
+    for (std::size_t i = row * columns; i < (row + 1) * columns; ++i)
+      CHECK(std::abs(after[i] - kept * before[i]) <= 4.0 * unit_roundoff(DType::f32) * std::abs(before[i]));
+  }
+  // The sums that CBP collects of hidden units are those of training alone.
+  Loader again = images.loader();
+  counted.begin_task(1, "keep", true, [&] { return again.next(); });
+  for (std::size_t i = 0; i < counted.params().size(); ++i)
+    if (const Tensor& sums = counted.params()[i]->sums.absolute; sums)
+      CHECK(sums.to_host() == expected.params()[i]->sums.absolute.to_host());
+  CHECK(counted.steps() == expected.steps());
 }

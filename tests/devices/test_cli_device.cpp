@@ -32,7 +32,8 @@ Args small_continual(const std::filesystem::path& out, const std::string& device
               "2",
               "--methods",
               "adamw,arrow:window=3,sgd+cbp:rate=0.05:maturity=2:compensate+nap,l2init+shrink-perturb:variant=e,"
-              "upgd+snr:tau-max=20:tasks=1:fire=0.5+swr:every=3"};
+              "upgd+snr:tau-max=20:tasks=1:fire=0.5+swr:every=3,"
+              "plastic+adaptive-replay:low=1:high=2:every=1:delta=1"};
 }
 /// What a run computed, to the last bit: losses and norms of every task as metrics.jsonl has them.
 std::vector<std::string> numbers(const std::filesystem::path& folder) {

@@ -72,9 +72,11 @@ Trace run(const Setup& s, const TrainerConfig& config, double seed = 0.0, std::u
   Trace trace;
   for (std::int64_t t = 0; t < kTasks; ++t) {
     const Task task = s.stream->task(t);
-    trainer.begin_task(t, t == 0 ? "keep" : "fresh", true);
     LoaderConfig lc;
-    lc.format = s.format, lc.batch = 8, lc.epochs = 1, lc.workers = 0, lc.shuffle = true;
+    lc.format = s.format, lc.batch = 8, lc.epochs = 1, lc.workers = 0;
+    Loader once(s.data, task.train, task.transform, lc);
+    trainer.begin_task(t, t == 0 ? "keep" : "fresh", true, [&] { return once.next(); });
+    lc.shuffle = true;
     lc.augment = parse_augment("crop-flip", 16);
     Loader train(s.data, task.train, task.transform, lc);
     while (const Batch* batch = train.next()) trace.losses.push_back(trainer.step(*batch, factor).loss);
@@ -106,7 +108,7 @@ TEST_CASE("devices: 50 steps of a continual run on real images give the cpu's lo
     return;
   }
   Setup s = make_setup(data);
-  for (const char* method : {"sgd", "adamw", "arrow:window=4"}) {
+  for (const char* method : {"sgd", "adamw", "arrow:window=4", "muon", "spectral:strength=0.01+parseval+dash+fire"}) {
     const std::string shown = method;
     CAPTURE(shown);
     const Trace cpu = run(s, config_of(s, method, kCpu, DType::f32));

@@ -1,11 +1,14 @@
 // tests/kernels/test_elementwise.cpp - cast, fill, add, axpy, scale_by and GELU: one number in, one number out.
+#include <algorithm>
+#include <cmath>
+
 #include "engine/reference/gelu.h"
 #include "tests/kernels/conform.h"
 
 namespace eg::test {
 namespace {
 
-const Covers covers{"cast", "fill", "add", "axpy", "scale_by", "gelu_fwd", "gelu_bwd"};
+const Covers covers{"cast", "fill", "add", "axpy", "scale_by", "gelu_fwd", "gelu_bwd", "crelu_fwd", "crelu_bwd"};
 
 // The last is three chunks of the largest grain (32768), so that threads share the work.
 const std::vector<Shape> kShapes{{0}, {1}, {7}, {15}, {16}, {31}, {32}, {33}, {5, 197}, {3, 7, 11}, {65539}};
@@ -22,6 +25,38 @@ Values elementwise(const Values& exact, const char* out, const F& largest_input)
 }
 
 }  // namespace
+
+TEST_CASE("crelu: both directions equal the reference, bit for bit where nothing is added, and NaN stays NaN") {
+  for_each_activation([](DType t) {
+    for (const Shape& shape : {Shape{1, 1}, Shape{5, 7}, Shape{3, 16}, Shape{197, 40}, Shape{2, 3, 33}}) {
+      Shape twice = shape;
+      twice[-1] = 2 * shape[-1];
+      EVERGRAD_CONFORMS(
+          crelu_fwd, CreluFwd, cat(shape), t,
+          [&](Arguments& a) {
+            return CreluFwd{a.x("x", shape), a.x_out("y", twice)};
+          },
+          equal());
+      for (const bool accumulate : {false, true})
+        EVERGRAD_CONFORMS(
+            crelu_bwd, CreluBwd, cat(shape, " accumulate ", accumulate), t,
+            [&](Arguments& a) {
+              const Draw signs = integers(-2, 2);  // zeros too
+              return CreluBwd{a.x("x", shape, signs), a.x("dy", twice), a.x_out("dx", shape, accumulate), accumulate};
+            },
+            [&](const Values&, const Values& exact) {
+              return accumulate ? elementwise(exact, "dx", [](std::size_t) { return 0.0; }) : Values{};
+            });
+    }
+  });
+  for (const bool exact : {false, true}) {
+    Arguments a(DType::f32, exact);
+    const TensorView y = a.x_out("y", {1, 18}, true), x = a.x("x", {1, 9}, constant(NAN));
+    a.run(&KernelTable::crelu_fwd, CreluFwd{x, y});
+    const std::vector<double> got = a.values().at("y");
+    CHECK(std::all_of(got.begin(), got.end(), [](double v) { return std::isnan(v); }));
+  }
+}
 
 TEST_CASE("cast: every pair of types equals the reference, bit for bit") {
   for (const DType from : kTypes)

@@ -95,7 +95,7 @@ TEST_CASE("sgd_update: agrees with the reference for every set of options, and l
   for (const std::int64_t size : kSizes)
     for (int options = 0; options < 16; ++options) {
       const bool momentum = (options & 1) != 0, nesterov = (options & 2) != 0, decoupled = (options & 4) != 0;
-      const bool work = (options & 8) != 0;
+      const bool work = (options & 8) != 0, clipped = options % 5 == 1;
       const double mu = 0.9, dampening = options % 3 == 0 ? 0.25 : 0.0;
       const std::vector<Segment> segments = segments_of(size);
       StepRecord step;
@@ -109,7 +109,7 @@ TEST_CASE("sgd_update: agrees with the reference for every set of options, and l
             if (momentum) s.momentum = a.out("momentum", DType::f32, {size}, true);
             if (work) s.work = a.out("work", DType::bf16, {size}, true);
             s.segments = a.segments, s.step = a.step_record();
-            s.mu = mu, s.dampening = dampening, s.nesterov = nesterov, s.decoupled = decoupled;
+            s.mu = mu, s.dampening = dampening, s.nesterov = nesterov, s.decoupled = decoupled, s.clipped = clipped;
             return s;
           },
           [&](const Values& in, const Values& exact) {
@@ -117,7 +117,7 @@ TEST_CASE("sgd_update: agrees with the reference for every set of options, and l
             if (momentum) bounds["momentum"] = bounds["weight"];
             for_each_element(segments, [&](const Segment& s, std::size_t i) {
               const double w = in.at("weight")[i], lr = step.slot[s.slot].lr * double(s.lr_scale);
-              const double D = std::abs(step.clip_scale * in.at("grad")[i]) +
+              const double D = std::abs((clipped ? 1.0 : step.clip_scale) * in.at("grad")[i]) +
                                (decoupled ? 0.0 : std::abs(double(s.weight_decay) * w));
               double terms = D, error = 3.0 * u * D;
               if (momentum) {

@@ -1,10 +1,13 @@
 // tests/kernels/test_plasticity.cpp - passes of plasticity methods over the weights.
+#include <cmath>
+
 #include "tests/kernels/conform.h"
 
 namespace eg::test {
 namespace {
 
-const Covers covers{"weight_penalty", "weight_perturb", "weight_project", "unit_utility", "unit_reset"};
+const Covers covers{"weight_penalty", "weight_perturb", "weight_project",
+                    "weight_ascent",  "unit_utility",   "unit_reset"};
 using Vector = std::vector<double>;
 const double u = unit_roundoff(DType::f32);
 const std::vector<std::int64_t> kSizes{1, 31, 33, 197, 35001};
@@ -133,6 +136,47 @@ TEST_CASE("weight_project: the norm is the one that was asked for") {
     double sum = 0.0;
     for (std::int64_t i = s.begin; i < s.end; ++i) sum += w[std::size_t(i)] * w[std::size_t(i)];
     if (s.begin < s.end) CHECK(std::sqrt(sum) == doctest::Approx(double(s.bound)).epsilon(1e-6));
+  }
+}
+
+TEST_CASE("weight_ascent: agrees with the reference; segments without pull are copied and not counted") {
+  for (const std::int64_t size : kSizes)
+    for (const bool adaptive : {false, true})
+      for (const bool narrow : {false, true})
+        for_each_activation([&](DType activation) {
+          std::vector<WeightSegment> segments = segments_of(size, {.pull = 0.3f});
+          if (segments.size() > 1) segments[2].pull = 0.0f, segments[3].pull = segments[0].pull;
+          const DType type = gradient_type(narrow);
+          EVERGRAD_CONFORMS(
+              weight_ascent, WeightAscent, cat(size, " adaptive ", adaptive, " grad ", type), activation,
+              [&](Arguments& a) {
+                WeightAscent p;
+                p.weight = a.stat("weight", {size}), p.grad = a.typed("grad", type, {size});
+                p.to = a.x_out("to", {size}, true), p.segments = segments, p.adaptive = adaptive;
+                return p;
+              },
+              [&](const Values& in, const Values& exact) {
+                Values bounds{{"to", Vector(std::size_t(size), 0.0)}};
+                for (const WeightSegment& s : segments)
+                  for (std::size_t i = std::size_t(s.begin); i < std::size_t(s.end) && s.pull != 0.0f; ++i) {
+                    // The norm is exact to double; the factor is rounded to fp32, then up to three products and a sum.
+                    const double e = std::abs(exact.at("to")[i] - in.at("weight")[i]);
+                    bounds["to"][i] = 5.0 * u * e + u * std::abs(exact.at("to")[i]);
+                  }
+                return bounds;
+              });
+        });
+}
+
+TEST_CASE("weight_ascent: a norm that is not finite makes NaN of all weights with pull, and of no other") {
+  for (const bool exact : {false, true}) {
+    Arguments a(DType::f32, exact);
+    const std::vector<WeightSegment> segments{{.begin = 0, .end = 8, .pull = 0.1f}, {.begin = 8, .end = 16}};
+    const TensorView to = a.x_out("to", {16}, true);
+    const TensorView weight = a.stat("weight", {16}), grad = a.typed("grad", DType::f32, {16}, constant(HUGE_VAL));
+    a.run(&KernelTable::weight_ascent, WeightAscent{.weight = weight, .grad = grad, .to = to, .segments = segments});
+    const Vector got = a.values().at("to"), w = a.values().at("weight");
+    for (std::size_t i = 0; i < 16; ++i) CHECK((i < 8 ? std::isnan(got[i]) : got[i] == w[i]));
   }
 }
 

@@ -292,3 +292,43 @@ TEST_CASE("vit: images that do not fit, missing values and a missing step record
   other = c, other.image_size = 16;
   CHECK(refusal([&] { forward(m.vit, random_images(other, 2, kCpu), {}); }).find("[2,3,16,16]") != std::string::npos);
 }
+
+TEST_CASE("vit: with CReLU a unit gives max(z, 0) and max(-z, 0) to the second matrix, at as many parameters") {
+  const VitConfig gelu = vit_config("vit-ti", 32, 4);
+  VitConfig crelu = gelu;
+  crelu.activation = Activation::crelu;
+  CHECK(crelu.hidden() == 512);
+  CHECK(crelu.hidden_outputs() == 1024);
+  CHECK(crelu.forward_flops() == gelu.forward_flops());
+  // d h + h + 2 h d + d against d H + H + H d + d with h = 2/3 H: the bias of a third of the units is all that is saved.
+  CHECK(gelu.parameter_count() - crelu.parameter_count() == 12 * 256);
+  CHECK(crelu.describe().find("CReLU") != std::string::npos);
+
+  VitConfig c = nine_patches();
+  c.activation = Activation::crelu, c.depth = 1, c.narrow_last = false;
+  Model m(c, kReference);
+  m.spread(3);
+  CHECK(m.param("blocks.0.mlp.fc1.weight").shape == Shape{32, 12});
+  CHECK(m.param("blocks.0.mlp.fc2.weight").shape == Shape{12, 64});
+  const Tensor images = random_images(c, 2, kReference);
+  VitProbe probe;
+  Tensor z;
+  probe.hidden = [&](int, const Tensor& t) { z = t; };
+  VitContext context;
+  context.probe = &probe;
+  const Values seen = logits(m, images, context);
+  CHECK(seen == logits(m, images));
+  REQUIRE(z);
+  CHECK(z.shape() == Shape{2, 10, 32});
+  // The fused layer and its parts agree with the definition, unit by unit.
+  const Block& block = m.vit.blocks[0];
+  const Tensor x = Tensor::from(Values(24, 0.25), {2, 12}, DType::f64, kReference);
+  const Values up = forward(block.mlp.fc1, x).to_host(), w = block.mlp.fc2.weight.value.to_host();
+  const Values bias = block.mlp.fc2.bias.value.to_host(), y = forward(block.mlp, x).to_host();
+  for (std::size_t o = 0; o < 12; ++o) {
+    double sum = bias[o];
+    for (std::size_t f = 0; f < 32; ++f)
+      sum += w[o * 64 + f] * std::max(up[f], 0.0) + w[o * 64 + 32 + f] * std::max(-up[f], 0.0);
+    CHECK(y[o] == doctest::Approx(sum).epsilon(1e-12));
+  }
+}

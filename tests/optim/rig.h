@@ -25,6 +25,7 @@ struct Piece {
   Shape shape = {};  // empty: [1, n]
   Init init = {};
   UnitLink link = {};
+  Role role = Role::weight;
 };
 
 struct Rig {
@@ -34,6 +35,9 @@ struct Rig {
   StepRecord record;
   std::unique_ptr<Optimizer> optimizer;
   int depth = 1;
+  /// Where a method takes its gradient elsewhere: the gradients at these weights, one list per parameter. Without it
+  /// they are what step() is given.
+  std::function<std::vector<Values>(const std::vector<Values>&)> slope;
   Values activity, firing;  // of hidden units in every step, where a method watches them
   std::int64_t images = 1;  // of every step
 
@@ -44,7 +48,7 @@ struct Rig {
       const Piece& piece = pieces[i];
       Param& p = store[i];
       p.name = piece.name, p.module = piece.module, p.block = piece.block, p.decays = piece.decays,
-      p.frozen = piece.frozen;
+      p.frozen = piece.frozen, p.role = piece.role;
       p.shape = piece.shape.rank() ? piece.shape : Shape{1, std::int64_t(piece.start.size())};
       depth = std::max(depth, piece.block + 1);
       p.fan_in = p.shape.cols(), p.init = piece.init, p.link = piece.link;
@@ -62,8 +66,11 @@ struct Rig {
 
   /// One step in the order of a training loop; gradients[i] belongs to parameter i.
   void step(const std::vector<Values>& gradients, double factor = 1.0) {
-    for (std::size_t i = 0; i < list.size(); ++i)
-      list[i]->grad.copy_from(Tensor::from(gradients[i], list[i]->shape, list[i]->grad.dtype(), arena.device));
+    const auto give = [&](const std::vector<Values>& all) {
+      for (std::size_t i = 0; i < list.size(); ++i)
+        list[i]->grad.copy_from(Tensor::from(all[i], list[i]->shape, list[i]->grad.dtype(), arena.device));
+    };
+    give(gradients);
     StepContext ctx = context(factor);
     ctx.images = images;
     optimizer->prepare(ctx);
@@ -75,6 +82,12 @@ struct Rig {
       for (std::int64_t f = 0; p->sums.positive && f < p->sums.positive.size(); ++f)
         p->sums.positive.data_as<double>()[f] += firing.empty() ? double(f % 2) : firing[std::size_t(f)];
       if (p->sums.rows) *p->sums.rows.data_as<double>() += 1.0;
+    }
+    if (optimizer->ascends()) {
+      const Tensor there = optimizer->ascend(ctx);
+      std::vector<Values> weights;
+      for (const Param* p : list) weights.push_back(there.slice(p->offset, p->size()).to_host());
+      if (slope) give(slope(weights));
     }
     for (int group = depth; group >= 0; --group) optimizer->on_gradient_final(group, ctx);
     const Segment all{0, arena.size};

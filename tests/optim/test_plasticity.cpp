@@ -119,8 +119,9 @@ TEST_CASE("shrink and perturb: noise has the variance that was asked for, and ea
 
 TEST_CASE("interventions of strength zero change no bit") {
   for (const Device d : kBoth)
-    for (const std::string none : {"l2:strength=0", "l2init:strength=0", "shrink-perturb:shrink=0:noise=0",
-                                   "shrink-perturb:variant=c:shrink=0", "shrink-perturb:variant=b:shrink=0:noise=0"}) {
+    for (const std::string none :
+         {"l2:strength=0", "l2init:strength=0", "shrink-perturb:shrink=0:noise=0", "shrink-perturb:variant=c:shrink=0",
+          "spectral:strength=0", "parseval:strength=0", "dash:lambda=1", "shrink-perturb:variant=b:shrink=0:noise=0"}) {
       CAPTURE(none);
       Rig with(d, "adamw+" + none, {{{0.7, -0.2, -0.9}}}), without(d, "adamw", {{{0.7, -0.2, -0.9}}});
       for (int i = 0; i < 6; ++i) {

@@ -174,6 +174,7 @@ TEST_CASE("cbp and redo: windows of ARROW that hold the MLP begin anew, others g
 
 TEST_CASE("unit methods: a model without an MLP is refused, rate zero changes no bit") {
   CHECK(contains(usage_error([] { Rig(kCpu, "cbp", {{{1.0}}}); }), "no MLP"));
+  CHECK(contains(usage_error([] { Rig(kCpu, "cbp+redo", mlp(4)); }), "cbp and redo both replace"));
   Rig with(kCpu, "adamw+cbp:rate=0", mlp(8)), without(kCpu, "adamw", mlp(8));
   for (int i = 0; i < 9; ++i) with.step(ones(8)), without.step(ones(8));
   for (std::size_t p = 0; p < 3; ++p) CHECK(with.weights(p) == without.weights(p));

@@ -1,0 +1,138 @@
+// tests/optim/test_model_and_loop.cpp - methods that change the model or the loop: CReLU, adaptive replay, PLASTIC
+// (methods.md B.9, B.14).
+#include <cmath>
+
+#include "tests/optim/rig.h"
+
+namespace eg::test {
+namespace {
+
+Piece head(Values start) {
+  Piece p{std::move(start)};
+  p.name = "head.weight", p.module = Module::head, p.block = -1, p.init = {Init::Rule::normal, 0.5};
+  return p;
+}
+
+/// Batches of one weight that adaptive replay hears of; `share` is what it measures.
+struct Stream {
+  Rig rig;
+  double share = 0.5;
+  int measured = 0;
+  explicit Stream(const std::string& method) : rig(kCpu, method, {{{1.0}}}) {}
+  std::int64_t batch() {
+    StepContext ctx = rig.context();
+    ctx.active_share = [this] { return ++measured, share; };
+    const std::int64_t updates = rig.optimizer->updates_from_batch(ctx);
+    for (std::int64_t i = 0; i < updates; ++i) rig.step(Values{0.1});
+    return updates;
+  }
+  void next_task(std::int64_t task) {
+    StepContext ctx = rig.context();
+    ctx.task = task;
+    rig.optimizer->task_boundary(ctx, true);
+  }
+};
+
+}  // namespace
+
+TEST_CASE("crelu: asks for another network and changes nothing else; methods of GELU units refuse it") {
+  CHECK(model_change(parse_method("sgd+crelu")).crelu);
+  CHECK_FALSE(model_change(parse_method("sgd+l2")).crelu);
+  Rig with(kCpu, "adamw+crelu", {{{0.7, -0.2}}}), without(kCpu, "adamw", {{{0.7, -0.2}}});
+  for (int i = 0; i < 3; ++i) with.step(Values{0.3, -1.0}), without.step(Values{0.3, -1.0});
+  CHECK(with.bits() == without.bits());
+  CHECK(contains(usage_error([] { Rig(kCpu, "crelu:width=1", {{{1.0}}}); }), "width"));
+  for (const std::string method : {"cbp", "redo"}) {
+    const std::vector<Piece> pieces{{.start = Values(6, 0.5),
+                                     .name = "blocks.0.mlp.fc1.weight",
+                                     .module = Module::fc1,
+                                     .shape = {2, 3},
+                                     .link = {0, 1, 2}},
+                                    {.start = Values(2, 0.5), .name = "blocks.0.mlp.fc1.bias", .shape = {2}},
+                                    {.start = Values(12, 0.5), .name = "blocks.0.mlp.fc2.weight", .shape = {3, 4}}};
+    CHECK(contains(usage_error([&] { Rig(kCpu, method + "+crelu", pieces); }), "CReLU"));
+  }
+}
+
+TEST_CASE("adaptive-replay: few updates until the share of active units settles, then many, once in a task") {
+  Stream s("sgd+adaptive-replay:low=1:high=3:every=2:delta=0.01");
+  CHECK(s.rig.optimizer->probe_images() == 64);
+  CHECK(s.batch() == 1);
+  CHECK(s.batch() == 1);
+  CHECK(s.measured == 0);
+  s.share = 0.5;
+  CHECK(s.batch() == 1);  // the first measurement has nothing to be compared with
+  CHECK(s.batch() == 1);
+  s.share = 0.4;
+  CHECK(s.batch() == 1);  // changed by 0.1
+  CHECK(s.batch() == 1);
+  s.share = 0.405;
+  CHECK(s.batch() == 3);  // changed by 0.005
+  s.share = 0.9;
+  for (int i = 0; i < 5; ++i) CHECK(s.batch() == 3);  // never back
+  CHECK(s.measured == 3);
+  CHECK(s.rig.optimizer->scalars().at("adaptive-replay.updates") == 6 + 6 * 3);
+  CHECK(s.rig.optimizer->scalars().at("adaptive-replay.batches") == 12);
+  CHECK(s.rig.record.step == 6 + 6 * 3);
+  s.next_task(1);
+  for (int i = 0; i < 4; ++i) CHECK(s.batch() == 1);  // low again, and the first measurement of this task at 0.9
+  CHECK(s.batch() == 3);
+}
+
+TEST_CASE("adaptive-replay: a ratio below one leaves batches out; equal ratios are the base, and need no probe") {
+  Stream half("sgd+adaptive-replay:low=0.5:high=1.5:every=2:delta=1");
+  std::vector<std::int64_t> updates;
+  for (int i = 0; i < 12; ++i) updates.push_back(half.batch());
+  // Measured before the 5th batch and, two updates later, before the 9th, where the change of 0 is within delta.
+  CHECK(updates == std::vector<std::int64_t>{0, 1, 0, 1, 0, 1, 0, 1, 1, 2, 1, 2});
+  Stream same("sgd+adaptive-replay:low=1:high=1"), base("sgd");
+  CHECK(same.rig.optimizer->probe_images() == 0);
+  for (int i = 0; i < 120; ++i) {
+    CHECK(same.batch() == 1);
+    base.batch();
+  }
+  CHECK(same.measured == 0);
+  CHECK(same.rig.weights() == base.rig.weights());
+}
+
+TEST_CASE("adaptive-replay: goes on after a checkpoint as if it had never stopped; mistakes are named") {
+  const std::string method = "sgd+adaptive-replay:low=0.5:high=2:every=3:delta=0.01";
+  Stream whole(method), first(method), second(method);
+  for (int i = 0; i < 30; ++i) whole.batch();
+  for (int i = 0; i < 11; ++i) first.batch();
+  second.rig.restore(first.rig.bits());
+  for (int i = 11; i < 30; ++i) second.batch();
+  CHECK(second.rig.bits() == whole.rig.bits());
+  const auto made = [](const std::string& text) { return usage_error([&] { Rig(kCpu, text, {{{1.0}}}); }); };
+  CHECK(contains(made("adaptive-replay:low=0"), "above 0"));
+  CHECK(contains(made("adaptive-replay:delta=2"), "delta"));
+  CHECK(contains(made("adaptive-replay:k=2"), "it has"));
+}
+
+TEST_CASE("plastic: is its parts, and each can be left out") {
+  for (const Device d : kBoth) {
+    const std::vector<Piece> pieces{{{1.0, -2.0}}, head({3.0, 4.0, 5.0})};
+    const auto run = [&](const std::string& method) {
+      Rig rig(d, method, pieces, 0.1);
+      rig.slope = [](const std::vector<Values>& x) { return x; };
+      for (std::int64_t task = 0; task < 3; ++task) {
+        StepContext ctx = rig.context();
+        ctx.task = task;
+        rig.optimizer->task_boundary(ctx, true);
+        for (int i = 0; i < 3; ++i) rig.step({rig.weights(0), rig.weights(1)});
+      }
+      return rig.bits();
+    };
+    CHECK(run("sgd+plastic") == run("sgd+sam:rho=0.1:head=false+head-reset"));
+    CHECK(run("sgd+plastic:rho=0.7:head-reset=false") == run("sgd+sam:rho=0.7:head=false"));
+    CHECK(run("sgd+plastic:sam=false") == run("sgd+head-reset"));
+    CHECK(run("sgd+plastic:sam=false:head-reset=false") == run("sgd"));
+    CHECK(run("sgd+plastic") != run("sgd"));
+  }
+  CHECK(model_change(parse_method("plastic")).crelu);
+  CHECK_FALSE(model_change(parse_method("plastic:crelu=false")).crelu);
+  CHECK(contains(usage_error([] { Rig(kCpu, "plastic+sam", {{{1.0}}, head({1.0})}); }), "both"));
+  CHECK(contains(usage_error([] { Rig(kCpu, "plastic:rho=-1", {{{1.0}}, head({1.0})}); }), "plastic"));
+}
+
+}  // namespace eg::test
