@@ -11,6 +11,8 @@ void add_train_command(CLI::App& app, std::function<int()>& run);
 void add_eval_command(CLI::App& app, std::function<int()>& run);
 void add_data_command(CLI::App& app, std::function<int()>& run);
 void add_bench_command(CLI::App& app, std::function<int()>& run);
+void add_diagnose_command(CLI::App& app, std::function<int()>& run);
+void add_report_command(CLI::App& app, std::function<int()>& run);
 void add_info_command(CLI::App& app, std::function<int()>& run);
 
 }  // namespace eg

@@ -26,6 +26,8 @@ int main(int argc, char** argv) {
   eg::add_continual_command(app, run);
   eg::add_train_command(app, run);
   eg::add_eval_command(app, run);
+  eg::add_diagnose_command(app, run);
+  eg::add_report_command(app, run);
   eg::add_data_command(app, run);
   eg::add_bench_command(app, run);
   eg::add_info_command(app, run);

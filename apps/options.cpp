@@ -10,6 +10,7 @@
 
 #include "apps/setup.h"
 #include "engine/error.h"
+#include "engine/file.h"
 #define TOML_EXCEPTIONS 1
 #include <toml++/toml.h>
 
@@ -178,18 +179,22 @@ void add_config_option(CLI::App& sub, std::string& path) {
 
 void apply_config(CLI::App& sub, const std::string& path) {
   if (path.empty()) return;
+  apply_config_text(sub, read_file(path), cat("--config ", path));
+}
+
+void apply_config_text(CLI::App& sub, std::string_view source_text, const std::string& source) {
   toml::table table;
   try {
-    table = toml::parse_file(path);
+    table = toml::parse(source_text);
   } catch (const toml::parse_error& e) {
-    fail(Kind::format, cat("--config ", path, ":", e.source().begin.line, ": ", e.description()));
+    fail(Kind::format, cat(source, ":", e.source().begin.line, ": ", e.description()));
   }
   for (const auto& [key, node] : table) {
     std::string name(key.str());
     if (name == kSettingsKey) continue;  // what the methods made of their options, for people
     CLI::Option* const option = sub.get_option_no_throw("--" + name);
     check(option != nullptr && name != "config", Kind::usage,
-          [&] { return cat("--config ", path, ": '", name, "' is not a flag of 'evergrad ", sub.get_name(), "'"); });
+          [&] { return cat(source, ": '", name, "' is not a flag of 'evergrad ", sub.get_name(), "'"); });
     if (option->count() > 0) continue;
     const auto text = [&](const toml::node& value) {
       if (const auto* s = value.as_string()) return s->get();
@@ -209,9 +214,7 @@ void apply_config(CLI::App& sub, const std::string& path) {
     try {
       option->add_result(joined);
       option->run_callback();
-    } catch (const CLI::Error& e) {
-      fail(Kind::usage, cat("--config ", path, ": ", name, " = ", joined, ": ", e.what()));
-    }
+    } catch (const CLI::Error& e) { fail(Kind::usage, cat(source, ": ", name, " = ", joined, ": ", e.what())); }
   }
 }
 

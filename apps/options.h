@@ -2,6 +2,7 @@
 #pragma once
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace CLI {
@@ -60,6 +61,9 @@ void add_machine_options(CLI::App& sub, MachineOptions& o);
 /// there; keys are flag names without dashes. Throws Error naming file and key.
 void add_config_option(CLI::App& sub, std::string& path);
 void apply_config(CLI::App& sub, const std::string& path);
+
+/// The same from text; `source` is what messages call it. Flags that were already given, here or on the command line, win.
+void apply_config_text(CLI::App& sub, std::string_view text, const std::string& source);
 
 /// "1,2,5-8" as numbers. Throws Error{usage}.
 std::vector<std::uint64_t> parse_seeds(const std::string& text);

@@ -85,6 +85,14 @@ void check_resumable(const RunFolder& folder, const Config& now) {
   check_same_config(before, now, folder.path(), free);
 }
 
+std::string config_of(const std::filesystem::path& checkpoint) {
+  std::error_code error;
+  std::filesystem::path folder = std::filesystem::absolute(checkpoint, error);
+  for (int up = 0; up < 3 && !folder.empty(); ++up, folder = folder.parent_path())
+    if (std::filesystem::exists(folder / "config.toml", error)) return (folder / "config.toml").string();
+  return {};
+}
+
 void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, const ModelOptions& m,
                   const ResolvedMachine& machine) {
   c.set("corrupt", d.corrupt), c.set("augment", d.augment), c.set("randaugment", d.randaugment),

@@ -78,24 +78,18 @@ std::string Canvas::fit(std::string line, int max_width) {
   return line + "..";
 }
 
-void Canvas::write_png(const std::filesystem::path& path) const {
-  AtomicFile file(path);
-  struct Sink {
-    AtomicFile* file;
-    std::exception_ptr error;
-  } sink{&file, nullptr};
+std::string Canvas::png() const {
+  std::string bytes;
   const int ok = stbi_write_png_to_func(
-      [](void* self, void* data, int bytes) {  // called from C: exceptions must not pass through
-        auto& s = *static_cast<Sink*>(self);
-        try {
-          s.file->write(std::string_view(static_cast<const char*>(data), std::size_t(bytes)));
-        } catch (...) { s.error = std::current_exception(); }
+      [](void* self, void* data, int count) {
+        static_cast<std::string*>(self)->append(static_cast<const char*>(data), std::size_t(count));
       },
-      &sink, width_, height_, 3, pixels_.data(), width_ * 3);
-  if (sink.error) std::rethrow_exception(sink.error);
-  check(ok != 0, Kind::memory, [&] { return cat("encoding ", path.string(), " ran out of memory"); });
-  file.commit();
+      &bytes, width_, height_, 3, pixels_.data(), width_ * 3);
+  check(ok != 0, Kind::memory, [&] { return cat("encoding a PNG of ", width_, " x ", height_, " ran out of memory"); });
+  return bytes;
 }
+
+void Canvas::write_png(const std::filesystem::path& path) const { write_file(path, png()); }
 
 Canvas contact_sheet(const Dataset& data, const Task& task, ImageFormat format, int columns, int max_rows) {
   check_format(format);

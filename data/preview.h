@@ -22,6 +22,8 @@ class Canvas {
   /// Made ASCII as text() does, and cut to max_width pixels with ".." if needed.
   static std::string fit(std::string line, int max_width);
   const std::vector<std::uint8_t>& pixels() const { return pixels_; }
+  /// The bytes of a PNG file.
+  std::string png() const;
   /// Atomic: the file is complete or not there. Throws Error{io}.
   void write_png(const std::filesystem::path& path) const;
 

@@ -3,20 +3,50 @@
 
 #include <iostream>
 #include <memory>
+#include <sstream>
 
 #include "apps/command.h"
+#include "apps/embedded.h"
 #include "data/stream.h"
+#include "engine/error.h"
 #include "optim/optimizer.h"
 
 namespace eg {
 namespace {
 
 int list_methods() {
+  std::cout << "Update rules (each takes lr= and weight-decay= too), and what can be added to one with a plus: "
+               "sgd+l2init+nap.\n\n";
   for (const MethodInfo& m : method_list()) {
     std::cout << m.name << "  (default --lr " << m.default_lr << ")\n    " << m.summary << "\n    " << m.paper << '\n';
     if (!m.options.empty()) std::cout << "    options: " << m.options << '\n';
   }
   return 0;
+}
+
+/// "recipes/first.toml" as "first".
+std::string recipe_name(const std::string& file) { return file.substr(8, file.size() - 13); }
+
+int list_recipes() {
+  for (const std::string& file : embedded_names("recipes/")) {
+    std::cout << recipe_name(file) << '\n';
+    std::istringstream text{std::string(embedded(file))};
+    for (std::string line; std::getline(text, line) && line.rfind("# ", 0) == 0;)
+      std::cout << "    " << line.substr(2) << '\n';
+  }
+  return 0;
+}
+
+void apply_recipe(CLI::App& sub, const std::string& name) {
+  if (name.empty()) return;
+  const std::string_view text = embedded("recipes/" + name + ".toml");
+  check(!text.empty(), Kind::usage, [&] {
+    std::string known;
+    for (const std::string& file : embedded_names("recipes/"))
+      known += cat(known.empty() ? "" : ", ", recipe_name(file));
+    return cat("there is no recipe '", name, "'; known: ", known);
+  });
+  apply_config_text(sub, text, cat("recipe ", name));
 }
 
 }  // namespace
@@ -146,7 +176,8 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
 void add_continual_command(CLI::App& app, std::function<int()>& run) {
   auto o = std::make_shared<ContinualOptions>();
   auto config = std::make_shared<std::string>();
-  auto list = std::make_shared<bool>(false);
+  auto list = std::make_shared<bool>(false), recipes = std::make_shared<bool>(false);
+  auto recipe = std::make_shared<std::string>();
   auto* sub =
       app.add_subcommand("continual", "Train on a stream of tasks with several methods and seeds; ends with a table");
   sub->description(
@@ -159,10 +190,17 @@ void add_continual_command(CLI::App& app, std::function<int()>& run) {
       "Method options are written name:key=value, for example --methods adamw,arrow:window=16:kappa=30.");
   add_continual_options(*sub, *o, *config);
   sub->add_flag("--list-methods", *list, "Explain every method and stop")->group("What is compared");
-  sub->callback([o, config, list, sub, &run] {
-    run = [o, config, list, sub] {
+  sub->add_option("--recipe", *recipe,
+                  "A published protocol, or a small twin of one, by name: stream, model, methods and seeds; flags and "
+                  "--config go before it. --list-recipes explains them")
+      ->group("Stream");
+  sub->add_flag("--list-recipes", *recipes, "Explain every recipe and stop")->group("Stream");
+  sub->callback([o, config, list, recipe, recipes, sub, &run] {
+    run = [o, config, list, recipe, recipes, sub] {
       if (*list) return list_methods();
+      if (*recipes) return list_recipes();
       apply_config(*sub, *config);
+      apply_recipe(*sub, *recipe);
       return run_continual(*o);
     };
   });

@@ -5,20 +5,12 @@
 #include "apps/command.h"
 #include "apps/continual/continual.h"
 #include "apps/run/config.h"
+#include "apps/setup.h"
 #include "apps/training/training.h"
 #include "engine/error.h"
 
 namespace eg {
 namespace {
-
-/// The config.toml of the run that a checkpoint belongs to, or nothing: beside it, or one or two folders up.
-std::string config_of(const std::filesystem::path& checkpoint) {
-  std::error_code error;
-  std::filesystem::path folder = std::filesystem::absolute(checkpoint, error);
-  for (int up = 0; up < 3 && !folder.empty(); ++up, folder = folder.parent_path())
-    if (std::filesystem::exists(folder / "config.toml", error)) return (folder / "config.toml").string();
-  return {};
-}
 
 /// The configuration of a continual run: its config.toml, and over it the flags that `sub` was given.
 ContinualOptions continual_options(const CLI::App& sub, const std::string& config) {

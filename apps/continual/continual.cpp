@@ -22,6 +22,7 @@
 #include "apps/run/run_folder.h"
 #include "apps/run/signals.h"
 #include "apps/run/table.h"
+#include "data/preview.h"
 #include "engine/log.h"
 #include "engine/parallel.h"
 #include "optim/schedule.h"
@@ -34,6 +35,17 @@ double seconds_since(Clock::time_point start) { return std::chrono::duration<dou
 
 /// Images of the first task, on which attention and features are compared over the whole stream.
 constexpr std::int64_t kFixedImages = 64;
+
+std::string base64(const std::string& bytes) {
+  constexpr const char* digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    std::uint32_t word = 0;
+    for (std::size_t j = 0; j < 3; ++j) word = word << 8 | (i + j < bytes.size() ? std::uint8_t(bytes[i + j]) : 0u);
+    for (std::size_t j = 0; j < 4; ++j) out += i + j > bytes.size() ? '=' : digits[word >> (18 - 6 * j) & 63u];
+  }
+  return out;
+}
 
 /// Raised inside the loops when a signal asked to stop; everything was saved.
 struct Stopped {};
@@ -90,7 +102,7 @@ class Benchmark {
     const Pair& first = pairs_[0];
     const TrainerConfig trainer = plan_.trainer(first, *stream_);
     progress_->note(stream_->describe());
-    progress_->note(cat(trainer.vit.describe(), "; ", method_settings(trainer)));
+    progress_->note(cat(model_of(trainer).describe(), "; ", method_settings(trainer)));
     progress_->note(cat(pairs_.size(), pairs_.size() == 1 ? " run" : " runs", " (method x seed) on ",
                         plan_.machine().device, ", ", plan_.machine().precision, ", ", num_threads(),
                         " threads; run folder ", o_.out));
@@ -181,13 +193,21 @@ class Benchmark {
     auto last = Clock::now();
     if (!at_.begun) {
       if (o_.test_earlier && o_.head != "multi") test_before(trainer, task);  // multi: its head is yet to be drawn
-      trainer.begin_task(at_.task, at_.task == 0 ? "keep" : plan_.trainer_head(), o_.optimizer_state == "keep");
+      // Opened by the first method that asks for a batch: most do not.
+      std::optional<Loader> once;
+      const auto next = [&] {
+        if (!once) once.emplace(plan_.data(), task.train, task.transform, plan_.loader(task, pair.seed, false));
+        return once->next();
+      };
+      trainer.begin_task(at_.task, at_.task == 0 ? "keep" : plan_.trainer_head(), o_.optimizer_state == "keep", next,
+                         mask);
       at_.begun = true;
       at_.loss_sum = 0.0, at_.correct = at_.seen = 0;
       at_.task_correct = at_.task_seen = 0;
       at_.epoch_accuracy.clear(), at_.curve.clear();
       if (o_.test_during) test_now(trainer, task);
       if (probe_) probe_->task_begins();
+      if (probe_ && at_.task == 0) log_samples(task);
     }
     Loader loader(plan_.data(), task.train, task.transform, plan_.loader(task, pair.seed, true));
     loader.seek(at_.epoch, at_.batch);
@@ -303,6 +323,25 @@ class Benchmark {
   bool diagnosed_at_end() const {
     const ProbeCadence& c = plan_.cadence();
     return c.steps > 0 || (c.tasks > 0 && (at_.task + 1) % c.tasks == 0);
+  }
+
+  /// The images whose attention maps are in the diagnosis, for a report to lay the maps over.
+  void log_samples(const Task& first) {
+    const Pair& pair = pairs_[at_.run];
+    Loader fixed(plan_.data(), plan_.probe_samples(first, kFixedImages), first.transform,
+                 plan_.loader(first, pair.seed, false));
+    const Batch* batch = fixed.next();
+    nlohmann::json images = nlohmann::json::array();
+    for (std::int64_t i = 0; i < std::min<std::int64_t>(batch->count, 4); ++i) {
+      const std::size_t bytes = std::size_t(batch->channels) * std::size_t(batch->size) * std::size_t(batch->size);
+      Canvas canvas(batch->size, batch->size);
+      canvas.draw({batch->images.data() + std::size_t(i) * bytes, batch->channels, batch->size, batch->size}, 0, 0, 1);
+      images.push_back({{"uri", "data:image/png;base64," + base64(canvas.png())},
+                        {"grid", plan_.options().model.image_size / plan_.options().model.patch}});
+    }
+    LogLine line("samples");
+    line.add("method", pair.method).add("seed", pair.seed).raw("images", images.dump());
+    log_->write(line);
   }
 
   /// step: updates of this task so far, 0 at its end.

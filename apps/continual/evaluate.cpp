@@ -62,23 +62,35 @@ std::vector<Evaluation> test_earlier(const Plan& plan, const Pair& pair, Trainer
   return all;
 }
 
+Position restorable_position(const Checkpoint& checkpoint, const std::string& path, const Plan& plan) {
+  check(checkpoint.state.contains("position"), Kind::format,
+        [&] { return cat(path, " is not a checkpoint of 'evergrad continual', but its configuration is one's"); });
+  const Position at = position_from_json(checkpoint.state.at("position"));
+  check(!checkpoint.tensors.entries().empty() && at.run < plan.pairs().size(), Kind::format, [&] {
+    return cat(path,
+               " was written between two runs (a method with a seed) and holds no weights; give an older .json of ",
+               "its folder");
+  });
+  return at;
+}
+
+void restore_trainer(const Checkpoint& checkpoint, Trainer& trainer) {
+  std::vector<NamedTensor> all = trainer.state();
+  for (const SafetensorsEntry& entry : checkpoint.tensors.entries())
+    if (entry.name.rfind("probe.", 0) == 0) all.push_back({entry.name, Tensor::zeros(entry.shape, entry.dtype, kCpu)});
+  checkpoint.restore(all);
+  trainer.restored();
+}
+
 int evaluate_continual(const ContinualOptions& options, const std::string& checkpoint_path) {
   const Plan plan(options);
   const Checkpoint checkpoint = open_checkpoint(checkpoint_path);
-  check(checkpoint.state.contains("position"), Kind::format, [&] {
-    return cat(checkpoint_path, " is not a checkpoint of 'evergrad continual', but its configuration is one's");
-  });
-  const Position at = position_from_json(checkpoint.state.at("position"));
-  check(!checkpoint.tensors.entries().empty() && at.run < plan.pairs().size(), Kind::format, [&] {
-    return cat(checkpoint_path, " was written between two runs (a method with a seed) and holds no weights; give an ",
-               "older .json of its folder");
-  });
+  const Position at = restorable_position(checkpoint, checkpoint_path, plan);
   const Pair& pair = plan.pairs()[at.run];
   const auto stream = plan.stream(pair.seed);
   Trainer trainer(with_stats(plan.trainer(pair, *stream), plan, stream->task(0)));
   plan.expect_heads(trainer, at);
-  checkpoint.restore(trainer.state());
-  trainer.restored();
+  restore_trainer(checkpoint, trainer);
 
   const std::int64_t now = at.begun ? at.task : std::max<std::int64_t>(at.task - 1, 0);
   std::cout << pair.method << ", seed " << pair.seed << ", " << (at.begun ? "in" : "after") << " task "

@@ -4,6 +4,8 @@
 #include <vector>
 
 #include "apps/continual/plan.h"
+#include "apps/continual/position.h"
+#include "apps/run/checkpoint.h"
 
 namespace eg {
 
@@ -20,5 +22,11 @@ Evaluation test_task(const Plan& plan, const Pair& pair, Trainer& trainer, const
 /// arrive, all classes so far compete, as in the test of the newest task.
 std::vector<Evaluation> test_earlier(const Plan& plan, const Pair& pair, Trainer& trainer, const TaskStream& stream,
                                      std::int64_t now);
+
+/// Where the run stood when the checkpoint was written. Throws Error{format} when it is not one of such a run, or was
+/// written between two runs and holds no weights.
+Position restorable_position(const Checkpoint& checkpoint, const std::string& path, const Plan& plan);
+/// The checkpoint's weights and optimizer state into the trainer; what belongs to the run's own diagnosis stays out.
+void restore_trainer(const Checkpoint& checkpoint, Trainer& trainer);
 
 }  // namespace eg

@@ -132,7 +132,8 @@ class Farm {
         finished_tasks += lines_of(base / folder_name(pair) / "metrics.jsonl", "{\"event\":\"task\"");
       progress_.update({.what = cat(where == "sweep" ? "sweep: " : "", done, " of ", pairs.size(), " runs finished, ",
                                     std::min(processes.size(), std::size_t(std::max(1, given_.jobs))), " at a time"),
-                        .done = double(finished_tasks) / double(tasks * std::int64_t(pairs.size()))});
+                        .done = before_ + (1.0 - before_) * part_ * double(finished_tasks) /
+                                              double(tasks * std::int64_t(pairs.size()))});
     };
     const auto ended = [&](std::size_t process, int code) {
       const Pair& pair = pairs[index[process]];
@@ -172,7 +173,9 @@ class Farm {
         for (const std::uint64_t seed : seeds) pairs.push_back({point, seed});
     }
     say_budgets(points);
+    part_ = double(pairs.size()) / double(pairs.size() + plan_.pairs().size());
     const std::vector<RunResult> results = run_all("sweep", pairs, kHeldOut);
+    before_ = part_, part_ = 1.0;
     nlohmann::json tried = nlohmann::json::array();
     std::size_t at = 0;
     TextTable table({"method", "settings tried", "chosen", "validation AAT %"});
@@ -240,6 +243,7 @@ class Farm {
   Progress progress_;
   std::vector<SweepAxis> axes_;
   std::vector<std::string> methods_, chosen_;
+  double before_ = 0.0, part_ = 1.0;  // share of all work that is done, and that of the rest which runs now
   fs::path out_;
 };
 

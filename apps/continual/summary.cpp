@@ -1,12 +1,14 @@
 // apps/continual/summary.cpp - see summary.h.
 #include "apps/continual/summary.h"
 
+#include <algorithm>
 #include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "apps/continual/measures.h"
 #include "apps/report/chart.h"
 #include "apps/run/table.h"
+#include "apps/run/tensorboard.h"
 #include "engine/error.h"
 
 namespace eg {
@@ -110,6 +112,7 @@ std::string results_table(const std::vector<RunResult>& results) {
 std::string write_accuracy_chart(const std::filesystem::path& file, const std::vector<RunResult>& results,
                                  const std::string& title) {
   std::vector<ChartSeries> lines;
+  double top = 0.0;
   for (const auto& [method, runs] : by_method(results)) {
     ChartSeries line;
     line.name = method;
@@ -121,14 +124,17 @@ std::string write_accuracy_chart(const std::filesystem::path& file, const std::v
       const Spread s = spread(values);
       line.xs.push_back(double(task + 1));
       line.ys.push_back(s.mean);
-      line.lo.push_back(s.mean - s.deviation);
-      line.hi.push_back(s.mean + s.deviation);
+      line.lo.push_back(std::max(0.0, s.mean - s.deviation));
+      line.hi.push_back(std::min(100.0, s.mean + s.deviation));
+      top = std::max(top, line.hi.back());
     }
     if (!line.xs.empty()) lines.push_back(std::move(line));
   }
   if (lines.empty()) return "no chart: no task was finished";
   try {
-    write_line_chart(file, title, "task", "test accuracy on the task just learned, %", lines);
+    ChartOptions options{.whole_x = true};
+    if (top > 80.0) options.y_max = 100.0;
+    write_line_chart(file, title, "task", "test accuracy on the task just learned, %", lines, options);
   } catch (const Error& e) {
     if (e.kind == Kind::io) throw;
     return e.what();
@@ -139,6 +145,7 @@ std::string write_accuracy_chart(const std::filesystem::path& file, const std::v
 int print_results(const std::filesystem::path& folder, const std::vector<RunResult>& results,
                   const std::string& title) {
   const std::string no_chart = write_accuracy_chart(folder / "accuracy.png", results, title);
+  write_event_files(folder);
   std::cout << '\n' << results_table(results) << '\n';
   if (!no_chart.empty()) std::cout << no_chart << '\n';
   double probing = 0.0, wall = 0.0;

@@ -297,6 +297,11 @@ void Probe::measure_features(Loader& images, Diagnosis& d) {
     d.spectra["tokens"].push_back(thinned(s));
     const auto unit = UnitShares::of(counts[std::size_t(b)].to_host(), rows[std::size_t(b)]);
     put(d.blocks, "units.positive", b, config.depth, unit.positive);
+    if (config.activation ==
+        Activation::crelu) {  // one of each pair always passes the gradient; GELU's shares mean nothing
+      put(d.blocks, "units.active", b, config.depth, 0.5);
+      continue;
+    }
     put(d.blocks, "units.magnitude", b, config.depth, unit.magnitude);
     put(d.blocks, "units.active", b, config.depth, unit.gradient);
     put(d.blocks, "units.alive", b, config.depth, unit.alive);

@@ -78,7 +78,7 @@ class Runner:
             return f"{sys.executable} -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {words[1]}"
         if tool != "evergrad":
             raise SystemExit(f"no rule for the command '{command}': add one to {os.path.relpath(__file__, self.source)}")
-        if len(words) > 1 and not {"--help", "--list-methods"} & set(words):
+        if len(words) > 1 and not {"--help", "--list-methods", "--list-recipes"} & set(words):
             return command + {"continual": " " + SMALL_STREAM, "train": " " + SMALL_TRAIN, "bench": " " + SMALL_BENCH,
                               "eval": " --test-limit 24"}.get(words[1], "")
         return command
