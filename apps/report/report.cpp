@@ -121,7 +121,7 @@ std::vector<Group> grouped(const std::vector<RecordedFolder>& folders) {
         }
       for (const RecordedRun& run : folder.runs) {
         // The same method under other rates, or the same seed once more, is a line of its own.
-        std::string name = run.method;
+        std::string name = run.label;
         const auto taken = [&](const Method& m) {
           return m.name == name && std::any_of(m.runs.begin(), m.runs.end(), [&](const auto& r) {
                    return r.first->seed == run.seed && r.second != f;
@@ -133,8 +133,12 @@ std::vector<Group> grouped(const std::vector<RecordedFolder>& folders) {
         auto method =
             std::find_if(group.methods.begin(), group.methods.end(), [&](const Method& m) { return m.name == name; });
         if (method == group.methods.end())
-          method =
-              group.methods.insert(group.methods.end(), {name, settings[run.method], {}, starts_fresh(run.method)});
+          method = group.methods.insert(
+              group.methods.end(),
+              {name,
+               run.method != run.label ? run.method + " (chosen by the sweep)" : settings[run.method],
+               {},
+               starts_fresh(run.method)});
         method->runs.push_back({&run, f});
       }
     }

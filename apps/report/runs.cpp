@@ -16,6 +16,7 @@ namespace fs = std::filesystem;
 /// The runs that a configuration asks for, in order. A sweep's chosen settings replace its methods.
 std::vector<RecordedRun> expected_runs(const Config& config, const fs::path& folder) {
   std::vector<std::string> methods = split_list(config.text("methods"));
+  const std::vector<std::string> labels = methods;
   if (fs::exists(folder / "sweep.json")) {
     const auto sweep = nlohmann::json::parse(read_file(folder / "sweep.json"), nullptr, false);
     if (!sweep.is_discarded())
@@ -23,10 +24,10 @@ std::vector<RecordedRun> expected_runs(const Config& config, const fs::path& fol
         std::replace(methods.begin(), methods.end(), m.value("method", ""), m.value("chosen", ""));
   }
   std::vector<RecordedRun> runs;
-  for (const std::string& method : methods)
+  for (std::size_t m = 0; m < methods.size(); ++m)
     for (const std::uint64_t seed : parse_seeds(config.text("seeds"))) {
       RecordedRun& r = runs.emplace_back();
-      r.method = method, r.seed = seed, r.status = "unfinished";
+      r.method = methods[m], r.label = labels[m], r.seed = seed, r.status = "unfinished";
     }
   return runs;
 }

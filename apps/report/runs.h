@@ -13,6 +13,7 @@ namespace eg {
 /// One (method, seed) of a folder, from its lines of metrics.jsonl; cost and summaries from summary.json, if it is there.
 struct RecordedRun {
   std::string method, status;  // "finished", "unfinished", "diverged"
+  std::string label;           // what a person called the method; a sweep adds settings to `method`
   std::uint64_t seed = 0;
   std::string note;                       // why it diverged
   std::vector<nlohmann::json> tasks;      // events "task", in order

@@ -270,6 +270,7 @@ def check_methods(b, t, group):
     t.that(
         name in b.js(f"probe.methods('{lines}')") and name in b.js(f"probe.methods('{rows}')"), "first method is drawn"
     )
+    shown = b.js(f"probe.methods('{rows}')")  # a method without a finished run has no row
     b.js(f"{chip}.click()")
     b.settle()
     t.equal(b.js(f"{chip}.getAttribute('aria-pressed')"), "false", "chip is switched off")
@@ -283,7 +284,7 @@ def check_methods(b, t, group):
     t.equal(b.js(f"probe.methods('{rows}')"), [name], "a double click isolates")
     b.js("document.querySelector('#group-0 .bar .link').click()")
     b.settle()
-    t.equal(len(b.js(f"probe.methods('{rows}')")), len(names), "all are shown again")
+    t.equal(b.js(f"probe.methods('{rows}')"), shown, "all are shown again")
 
 
 def check_controls(b, t):
