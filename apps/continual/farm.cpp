@@ -28,14 +28,6 @@ namespace fs = std::filesystem;
 /// Raised when a signal asked to stop; the runs have saved.
 struct Stopped {};
 
-/// A method's text as a folder name: letters, digits and what file systems and shells take without quotes.
-std::string folder_name(const Pair& pair) {
-  std::string name;
-  for (const char c : pair.method)
-    name += std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '+' || c == '-' || c == '=' ? c : '_';
-  return cat(name, "-seed", pair.seed);
-}
-
 /// The summary of a folder's run once it is finished.
 std::optional<RunResult> finished_result(const fs::path& folder) {
   std::error_code error;
@@ -112,13 +104,13 @@ class Farm {
     std::vector<Process> processes;
     std::vector<std::size_t> index;  // into pairs
     for (std::size_t i = 0; i < pairs.size(); ++i) {
-      const fs::path folder = base / folder_name(pairs[i]);
+      const fs::path folder = base / run_name(pairs[i].method, pairs[i].seed);
       if (finished_result(folder)) continue;
       one.methods = pairs[i].method, one.seeds = std::to_string(pairs[i].seed), one.out = folder.string();
-      const fs::path config = base / (folder_name(pairs[i]) + ".toml");
+      const fs::path config = base / (run_name(pairs[i].method, pairs[i].seed) + ".toml");
       Plan(one).config().write(config);
       processes.push_back({{"continual", "--config", config.string(), "--out", folder.string(), "--resume"},
-                           base / (folder_name(pairs[i]) + ".log")});
+                           base / (run_name(pairs[i].method, pairs[i].seed) + ".log")});
       index.push_back(i);
     }
     const std::int64_t tasks = plan_.stream(plan_.pairs()[0].seed)->tasks();
@@ -129,7 +121,7 @@ class Farm {
       shown = std::chrono::steady_clock::now();
       std::int64_t finished_tasks = 0;
       for (const Pair& pair : pairs)
-        finished_tasks += lines_of(base / folder_name(pair) / "metrics.jsonl", "{\"event\":\"task\"");
+        finished_tasks += lines_of(base / run_name(pair.method, pair.seed) / "metrics.jsonl", "{\"event\":\"task\"");
       progress_.update({.what = cat(where == "sweep" ? "sweep: " : "", done, " of ", pairs.size(), " runs finished, ",
                                     std::min(processes.size(), std::size_t(std::max(1, given_.jobs))), " at a time"),
                         .done = before_ + (1.0 - before_) * part_ * double(finished_tasks) /
@@ -137,7 +129,7 @@ class Farm {
     };
     const auto ended = [&](std::size_t process, int code) {
       const Pair& pair = pairs[index[process]];
-      const auto result = finished_result(base / folder_name(pair));
+      const auto result = finished_result(base / run_name(pair.method, pair.seed));
       ++done;
       if (stop_signal() != 0 && !result) return;
       failed += !result;
@@ -153,7 +145,7 @@ class Farm {
                  "/*.log; repair the cause and run the same command with --resume");
     });
     std::vector<RunResult> results;
-    for (const Pair& pair : pairs) results.push_back(*finished_result(base / folder_name(pair)));
+    for (const Pair& pair : pairs) results.push_back(*finished_result(base / run_name(pair.method, pair.seed)));
     return results;
   }
 
@@ -221,7 +213,7 @@ class Farm {
     std::string log;
     nlohmann::json list = nlohmann::json::array();
     for (const RunResult& r : results) {
-      log += read_file(out_ / "runs" / folder_name({r.method, r.seed}) / "metrics.jsonl");
+      log += read_file(out_ / "runs" / run_name(r.method, r.seed) / "metrics.jsonl");
       list.push_back(eg::to_json(r));
     }
     write_file(out_ / "metrics.jsonl", log);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <cctype>
 #include <cerrno>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -115,6 +116,13 @@ RunFolder::~RunFolder() {
   // The file stays: removing it would let a process that just opened it lock a file that no longer has a name.
   if (lock_) [[maybe_unused]]
     const int emptied = ::ftruncate(lock_.get(), 0);
+}
+
+std::string run_name(const std::string& method, std::uint64_t seed) {
+  std::string name;
+  for (const char c : method)
+    name += std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '+' || c == '-' || c == '=' ? c : '_';
+  return cat(name, "-seed", seed);
 }
 
 void write_json(const fs::path& path, const nlohmann::json& json) {

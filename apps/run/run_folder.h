@@ -1,5 +1,6 @@
 // apps/run/run_folder.h - the folder that one run owns: nobody's files are overwritten, no two processes write at once.
 #pragma once
+#include <cstdint>
 #include <filesystem>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
@@ -33,6 +34,9 @@ class RunFolder {
   FileHandle lock_;
   bool continues_ = false;
 };
+
+/// "adamw:lr=0.1", 3 as "adamw_lr=0.1-seed3": a name that file systems and shells take without quotes.
+std::string run_name(const std::string& method, std::uint64_t seed);
 
 /// Writes JSON, indented by two, atomically. A number that is not finite becomes null. Throws Error{io}.
 void write_json(const std::filesystem::path& path, const nlohmann::json& json);

@@ -2,12 +2,12 @@
 #include "apps/run/tensorboard.h"
 
 #include <array>
-#include <cctype>
 #include <chrono>
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
 
+#include "apps/run/run_folder.h"
 #include "engine/error.h"
 #include "engine/file.h"
 #ifdef EVERGRAD_HAVE_PROTOBUF
@@ -96,10 +96,7 @@ bool write_event_files(const std::filesystem::path& folder) {
   for (std::string text; std::getline(in, text);) {
     const Json line = Json::parse(text, nullptr, false);
     if (line.is_discarded() || !line.contains("method")) continue;
-    std::string name;
-    for (const char c : line.value("method", ""))
-      name += std::isalnum(static_cast<unsigned char>(c)) || c == '.' || c == '+' || c == '-' || c == '=' ? c : '_';
-    std::string& file = files[cat(name, "-seed", line.value("seed", std::uint64_t(0)))];
+    std::string& file = files[run_name(line.value("method", ""), line.value("seed", std::uint64_t(0)))];
     if (file.empty()) {
       evergrad_events::Event first;
       first.set_wall_time(now_seconds()), first.set_file_version("brain.Event:2");

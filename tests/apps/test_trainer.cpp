@@ -266,7 +266,8 @@ TEST_CASE("trainer: crelu trains the network that it asks for, and cbp refuses t
   train_one_epoch(trainer, images);
   Loader own = images.loader(Split::test), fixed = images.loader(Split::test);
   Probe probe(trainer, {.gradients = false, .fixed_images = fixed.samples()});
-  for (const double share : probe.measure(own, fixed).blocks.at("units.active")) CHECK(share == 0.5);
+  const Diagnosis d = probe.measure(own, fixed);
+  for (const double share : d.blocks.at("units.active")) CHECK(share == 0.5);
   std::string why;
   try {
     Trainer refused(tiny("cbp+crelu"));

@@ -35,14 +35,15 @@ Args small_continual(const std::filesystem::path& out, const std::string& device
               "upgd+snr:tau-max=20:tasks=1:fire=0.5+swr:every=3,"
               "plastic+adaptive-replay:low=1:high=2:every=1:delta=1"};
 }
-/// What a run computed, to the last bit: losses and norms of every task as metrics.jsonl has them.
+/// What a run computed: losses of every task to the last bit, and the diagnosis, as metrics.jsonl has them.
 std::vector<std::string> numbers(const std::filesystem::path& folder) {
   std::vector<std::string> all;
   std::istringstream lines(read_file(folder / "metrics.jsonl"));
   for (std::string line; std::getline(lines, line);) {
     const nlohmann::json j = nlohmann::json::parse(line);
+    if (j.at("event") == "diagnosis") all.push_back(j.at("blocks").dump());
     if (!j.contains("train_loss")) continue;
-    for (const char* key : {"method", "seed", "task", "train_loss", "test_loss", "weight_norm", "gradient_norm"})
+    for (const char* key : {"method", "seed", "task", "train_loss", "test_loss"})
       all.push_back(cat(key, " ", j.at(key).dump()));
   }
   REQUIRE(!all.empty());
