@@ -1153,7 +1153,11 @@ const BANDS = [
 ];
 /** With fewer than three seeds an interval says little: then the seeds themselves. */
 const usualBand = (view) => (most(view.methods.map((m) => m.seeds.length)) < 3 ? "seeds" : "interval");
+/** Seeds bring other classes and images, which some find easier than others. Taking out what a seed does to every method
+ * leaves what methods do: the interval within seeds (Cousineau 2005). */
+const PAIRED = ["paired", "95% paired", "Mean and its 95% interval once each seed's mean over all methods is taken out"];
 const BAND_WORDS = {
+  paired: "Lines are means over seeds, bands their 95% intervals once each seed\u2019s mean over all methods is taken out.",
   interval: "Lines are means over seeds, bands their 95% intervals (Student\u2019s t).",
   deviation: "Lines are means over seeds, bands one standard deviation to each side.",
   seeds: "Strong lines are means over seeds, thin lines single seeds.",
@@ -1203,6 +1207,33 @@ function measureKeys(view) {
 }
 const measureStyle = (key) => MEASURES[key] || {label: worded(key), help: `Recorded by the run as \u201c${key}\u201d.`};
 
+/** Several methods share at least three seeds. */
+const pairable = (view) => {
+  const counts = new Map();
+  for (const m of view.methods) for (const s of m.seeds) counts.set(s.seed, (counts.get(s.seed) || 0) + 1);
+  return [...counts.values()].filter((n) => n > 1).length > 2;
+};
+
+/** How much higher a seed's measure is than the mean of all seeds: over the methods that finished every seed. */
+function seedShifts(view, measure) {
+  let known = null, shifts = new Map();
+  return (seed) => {
+    if (known !== measure()) {
+      known = measure(), shifts = new Map();
+      const seeds = most(view.methods.map((m) => m.seeds.length));
+      const whole = view.methods.filter((m) => m.seeds.length === seeds && m.seeds.every((s) => s.status === "finished"));
+      for (const m of whole)
+        for (const s of m.seeds) {
+          const mean = d3.mean(valuesOf(s, known).filter(finite));
+          if (finite(mean)) shifts.set(s.seed, (shifts.get(s.seed) || 0) + mean / whole.length);
+        }
+      const all = d3.mean([...shifts.values()]);
+      for (const [key, value] of shifts) shifts.set(key, value - all);
+    }
+    return shifts.get(seed) || 0;
+  };
+}
+
 function accuracySection(view) {
   const keys = measureKeys(view);
   if (!keys.length) return null;
@@ -1210,18 +1241,20 @@ function accuracySection(view) {
   const both = revisit.some(Boolean) && revisit.some((r) => !r);
   const state = {
     measure: keys[0],
-    band: usualBand(view),
+    band: pairable(view) ? "paired" : usualBand(view),
     smooth: view.tasks > 200 ? oddNear(view.tasks / 50) : 1,
     visits: "all",
     zero: false
   };
   const kept = (p) => state.visits === "all" || Boolean(revisit[p.x - 1]) === (state.visits === "again");
-  const seedLine = (s) => smoothed(pointsOf(s.measures[state.measure]).filter(kept), state.smooth);
+  const shift = seedShifts(view, () => state.measure);
+  const seedLine = (s) => smoothed(pointsOf(s.measures[state.measure]).filter(kept), state.smooth)
+    .map((p) => (state.band === "paired" ? {x: p.x, y: p.y - shift(s.seed)} : p));
   const set = (key) => (value) => { state[key] = value, redraw(); };
 
   const controls = [
     select("Measure", keys.map((k) => [k, measureStyle(k).label]), state.measure, set("measure")),
-    segments("Band", BANDS, state.band, set("band")),
+    segments("Band", pairable(view) ? [PAIRED, ...BANDS] : BANDS, state.band, set("band")),
     view.tasks > 9 ? slider(
       "Smoothing", {
         min: 0,
