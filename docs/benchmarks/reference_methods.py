@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes tests/cases/reference_methods.safetensors: a small network trained by Muon, TRAC, continual backpropagation
-and ReDo, written here a second time in PyTorch, in double, straight from their papers and released code.
+"""Writes tests/cases/reference_methods.safetensors: a small network trained by Muon, TRAC, continual
+backpropagation, ReDo and SAM, written here a second time in PyTorch, in double, straight from their papers and released code.
 
     python3 docs/benchmarks/reference_methods.py tests/cases/reference_methods.safetensors
 
@@ -52,7 +52,7 @@ class Record:
     def keep(self, name, value):
         self.steps.setdefault(name, []).append(value.detach().clone())
 
-    def gradient(self):
+    def gradient(self, name="gradient"):
         """Forward and backward on this step's batch; returns mean |h| per hidden unit."""
         g = torch.Generator().manual_seed(1000 * self.seed + (0 if self.fixed_batch else self.step))
         x = torch.randn(BATCH, INPUTS, generator=g).double()
@@ -65,10 +65,11 @@ class Record:
         loss.backward()
         for n, p in w.items():
             rounded = p.grad.float()
-            self.keep(f"gradient/{n}", rounded)
+            self.keep(f"{name}/{n}", rounded)
             p.grad = rounded.double()
         activity = h.detach().abs().mean(0)
-        self.keep("activity", activity)
+        if name == "gradient":
+            self.keep("activity", activity)
         return activity
 
     def end_step(self):
@@ -215,12 +216,35 @@ def redo(steps=12, lr=0.05, decay=2**-11, tau=0.6, every=4):
     return r
 
 
+def sam(steps=12, lr=0.05, decay=2**-11, rho=0.25):
+    """Foret et al. 2021 over torch.optim.SGD with momentum 0.9: the second gradient is taken rho uphill."""
+    r = Record(5)
+    groups = [{"params": [r.weights[n] for n in SHAPES if n in DECAYS], "weight_decay": decay},
+              {"params": [r.weights[n] for n in SHAPES if n not in DECAYS], "weight_decay": 0.0}]
+    base = torch.optim.SGD(groups, lr=lr, momentum=0.9)
+    for _ in range(steps):
+        r.gradient()
+        length = torch.sqrt(sum((w.grad ** 2).sum() for w in r.weights.values()))
+        own = {n: w.detach().clone() for n, w in r.weights.items()}
+        with torch.no_grad():
+            for n, w in r.weights.items():
+                w += rho * w.grad / (length + 1e-12)
+                r.keep(f"uphill/{n}", w)
+        r.gradient("slope")
+        with torch.no_grad():
+            for n, w in r.weights.items():
+                w.copy_(own[n])
+        base.step()
+        r.end_step()
+    return r
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("file")
     o = p.parse_args()
     out = {}
-    for name, run in (("muon", muon), ("trac", trac), ("cbp", cbp), ("redo", redo)):
+    for name, run in (("muon", muon), ("trac", trac), ("cbp", cbp), ("redo", redo), ("sam", sam)):
         r = run()
         out.update(r.tensors(name))
         last = {k: [round(float(x), 6) for x in v[-1]] for k, v in r.steps.items() if k in ("scale", "replaced")}

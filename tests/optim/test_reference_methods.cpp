@@ -148,4 +148,32 @@ TEST_CASE("reference methods: ReDo over SGD is PyTorch's, the units it replaces 
   }
 }
 
+TEST_CASE("reference methods: SAM over SGD is PyTorch's, the weights where it takes its gradient too") {
+  for (const Device d : kBoth) {
+    const Recorded r("sam");
+    Rig rig(d, "sgd+sam:rho=0.25", pieces_of(r), 0.05, 0x1p-11);
+    double largest = 0.0;
+    for (const std::string& name : kNames)
+      for (const double g : r.file.load("sam/slope/" + name, kCpu).to_host()) largest = std::max(largest, std::abs(g));
+    std::int64_t step = 0;
+    const auto allowed = [&](std::int64_t t) {
+      // Momentum is a sum of at most 1 / (1 - 0.9) gradients with their decay.
+      return double(t) * 4.0 * u * (kLargest + 0.05 * 10.0 * (largest + 0x1p-11 * kLargest));
+    };
+    rig.slope = [&](const std::vector<Values>& there) {
+      std::vector<Values> slopes;
+      for (std::size_t i = 0; i < kNames.size(); ++i) {
+        const Values wanted = r.at("uphill/" + kNames[i], step);
+        // The way uphill is shorter than 1, and rounds a few times on top of the weights' own error.
+        for (std::size_t k = 0; k < wanted.size(); ++k)
+          CHECK(std::abs(there[i][k] - wanted[k]) <= (d == kReference ? kSameInDouble : allowed(step + 1) + 8.0 * u));
+        slopes.push_back(r.at("slope/" + kNames[i], step));
+      }
+      return slopes;
+    };
+    check_run(
+        d, r, rig, [&](std::int64_t t, std::size_t) { return allowed(t); }, [&](std::int64_t) { ++step; });
+  }
+}
+
 }  // namespace eg::test
