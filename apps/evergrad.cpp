@@ -15,7 +15,8 @@ int main(int argc, char** argv) {
       "and\n"
       "keeps it alive with ARROW (arXiv 2603.07787).\n\n"
       "Start here:   evergrad continual --stream procedural --tasks 5 --out runs/first\n"
-      "Then:         evergrad continual --help"};
+      "Then:         evergrad report runs/first\n"
+      "Everything:   evergrad continual --help, --list-methods, --list-recipes"};
   app.name("evergrad");
   app.set_version_flag("--version", "evergrad " + eg::build_info().version);
   app.require_subcommand(1);

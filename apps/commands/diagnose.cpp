@@ -22,8 +22,9 @@ void add_diagnose_command(CLI::App& app, std::function<int()>& run) {
       "all\n"
       "of it has moved from the first network of its seed; then the largest eigenvalue of the loss's Hessian and how "
       "much\n"
-      "accuracy survives noise, pruning and quantisation. docs/formats.md explains every number. Example:\n\n"
-      "  evergrad diagnose runs/first --out diagnosis.json");
+      "accuracy survives noise, pruning and quantisation. Computed in fp32 unless --precision says otherwise.\n"
+      "docs/formats.md explains every number. Example:\n\n"
+      "  evergrad diagnose runs/first --json diagnosis.json");
   sub->add_option("checkpoint", *checkpoint, "A run folder, a checkpoints folder, or one .safetensors or .json file")
       ->required();
   sub->add_option("--json", d->json, "Also write every number into this file");

@@ -21,6 +21,9 @@ constexpr std::int64_t kMostMapValues = std::int64_t(1) << 22;
 /// The spectrum of a weight matrix costs 4/3 n^3 operations; above this width it is left to `evergrad diagnose`.
 constexpr std::int64_t kWidestMatrix = 512;
 constexpr std::size_t kSpectrumPoints = 32;
+/// Hidden units are counted on the batches up to this many images: each image brings all its tokens, and their GELUs are
+/// the dearest part of a diagnosis.
+constexpr std::int64_t kUnitImages = 64;
 constexpr std::int64_t kShownMaps = 4;
 
 double norm(std::span<const double> v) {
@@ -258,7 +261,9 @@ void Probe::measure_features(Loader& images, Diagnosis& d) {
     const std::vector<double> values = f.to_host();
     features.insert(features.end(), values.begin(), values.end());
   };
+  std::int64_t samples = 0;
   probe.hidden = [&](int block, const Tensor& z) {
+    if (samples >= kUnitImages) return;
     const Tensor flat = z.reshape({z.rows(), z.cols()});
     Tensor& c = counts[std::size_t(block)];
     if (!c) {
@@ -277,7 +282,6 @@ void Probe::measure_features(Loader& images, Diagnosis& d) {
                                  .kind = config.gelu});
     rows[std::size_t(block)] += double(flat.dim(0));
   };
-  std::int64_t samples = 0;
   while (const Batch* batch = images.next()) {
     VitContext c = trainer_.context(false);
     c.probe = &probe;

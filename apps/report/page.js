@@ -177,25 +177,53 @@ const QUANTITIES = {
   "units.dormant": {
     label: "dormant share",
     share: true,
-    help: "Share of hidden units whose output is small against " +
-      "that of their layer."
+    help: "Share of hidden units whose mean output is below 2.5% of their layer's."
   },
   "units.dead": {label: "dead share", share: true, help: "Share of hidden units that stay off for every image probed."},
   "units.alive":
     {label: "alive share", share: true, help: "Share of hidden units that are on for at least some images."},
   "attention.entropy": {
     label: "entropy",
-    help: "How widely a head spreads its attention, in nats: 0 means one token " +
-      "only, the logarithm of the number of tokens means all alike."
+    help: "How widely a head spreads its attention: 0 means one token only, 1 means all tokens alike " +
+      "(entropy over its largest possible value)."
   },
   "attention.distance": {
     label: "distance",
     help: "Mean distance between the patch that asks and the patches it " +
       "attends to."
   },
-  "attention.largest": {label: "largest weight", share: true, help: "Mean largest attention weight of a query."},
+  "attention.class_self": {label: "class token to itself", share: true,
+    help: "How much of its attention the class token gives to itself: what it takes from no patch."},
+  "attention.head_similarity": {label: "similarity of heads",
+    help: "Mean cosine between the maps of two heads, what both have of uniform attention taken out: 1 means copies."},
+  "attention.largest_logit": {label: "largest logit",
+    help: "Largest scaled product of a query and a key. It grows before attention collapses onto single tokens."},
+  "attention.drift_first": {label: "drift since the first task",
+    help: "Jensen-Shannon divergence of the maps of the same images from those after the first task: at most 0.69."},
+  "attention.drift_task": {label: "drift over one task",
+    help: "Jensen-Shannon divergence of the maps of the same images from those after the task before: at most 0.69."},
+  "tokens.energy_rank": {label: "directions with 99% of the energy",
+    help: "How many singular directions of the block's output tokens hold 99% of their energy."},
+  "tokens.cka_first": {label: "likeness to the first task",
+    help: "Unbiased CKA between the features of the same images now and after the first task: 1 means the same."},
+  "tokens.cka_task": {label: "likeness to the task before",
+    help: "Unbiased CKA between the features of the same images now and after the task before: 1 means the same."},
+  "units.positive": {label: "positive share", share: true,
+    help: "Share of entries of the hidden layer before its GELU that are above zero."},
+  "units.magnitude": {label: "share that says something", share: true,
+    help: "Share of entries of the hidden layer whose output is above 0.01 in size."},
+  "features.srank": {label: "directions with 99% of the singular values",
+    help: "How many singular directions of what the classifier sees hold 99% of the sum of singular values."},
+  "features.norm": {label: "length", help: "Root mean square length of what the classifier sees."},
+  diversity: {label: "diversity",
+    help: "Sum of the squared gradients over the square of their sum, of the last 8: 1/8 when all agree, 1 when they " +
+      "are orthogonal, more when they cancel."},
+  noise_ratio: {label: "noise ratio",
+    help: "Variance of single gradients over the squared mean gradient: how many batches it takes to see the signal."},
+  jump: {label: "jump at the boundary",
+    help: "Mean size of the first 8 gradients of a task over that of the last one of the task before."},
   norm: {label: "norm", help: "Frobenius norm. Weights that grow without end make each update relatively smaller."},
-  drift: {label: "drift", help: "Distance moved since the previous recorded task, relative to the norm."},
+  drift: {label: "drift", help: "Distance moved since the task began, relative to the norm it had then."},
   from_start: {label: "distance from the start", help: "Distance from the initial values, relative to their norm."},
   update_ratio: {
     label: "update ratio",
@@ -206,8 +234,8 @@ const QUANTITIES = {
   condition: {label: "condition number", help: "Largest over smallest singular value."},
   cosine: {
     label: "cosine",
-    help: "Cosine between the gradient and an earlier one: 1 is the same direction, below 0 " +
-      "they work against each other."
+    help: "Mean cosine between neighbouring gradients, of the last 8: 1 is the same direction, below 0 they work " +
+      "against each other."
   },
   top_share: {
     label: "share of the top direction",
@@ -1153,11 +1181,11 @@ const BANDS = [
 ];
 /** With fewer than three seeds an interval says little: then the seeds themselves. */
 const usualBand = (view) => (most(view.methods.map((m) => m.seeds.length)) < 3 ? "seeds" : "interval");
-/** Seeds bring other classes and images, which some find easier than others. Taking out what a seed does to every method
- * leaves what methods do: the interval within seeds (Cousineau 2005). */
-const PAIRED = ["paired", "95% paired", "Mean and its 95% interval once each seed's mean over all methods is taken out"];
+/** Seeds bring other classes and images, easy and hard ones. Taking out what a seed does to every method leaves what
+ * methods do: the interval within seeds (Cousineau 2005). */
+const PAIRED = ["paired", "95% paired", "Mean and its 95% interval, each seed's mean over all methods taken out"];
 const BAND_WORDS = {
-  paired: "Lines are means over seeds, bands their 95% intervals once each seed\u2019s mean over all methods is taken out.",
+  paired: "Lines are means over seeds, bands their 95% intervals, each seed\u2019s mean over all methods taken out.",
   interval: "Lines are means over seeds, bands their 95% intervals (Student\u2019s t).",
   deviation: "Lines are means over seeds, bands one standard deviation to each side.",
   seeds: "Strong lines are means over seeds, thin lines single seeds.",
@@ -1214,14 +1242,17 @@ const pairable = (view) => {
   return [...counts.values()].filter((n) => n > 1).length > 2;
 };
 
+/** The methods that finished every seed. */
+const wholeMethods = (view) => view.methods.filter((m) =>
+  m.seeds.length === most(view.methods.map((x) => x.seeds.length)) && m.seeds.every((s) => s.status === "finished"));
+
 /** How much higher a seed's measure is than the mean of all seeds: over the methods that finished every seed. */
 function seedShifts(view, measure) {
   let known = null, shifts = new Map();
   return (seed) => {
     if (known !== measure()) {
       known = measure(), shifts = new Map();
-      const seeds = most(view.methods.map((m) => m.seeds.length));
-      const whole = view.methods.filter((m) => m.seeds.length === seeds && m.seeds.every((s) => s.status === "finished"));
+      const whole = wholeMethods(view);
       for (const m of whole)
         for (const s of m.seeds) {
           const mean = d3.mean(valuesOf(s, known).filter(finite));
@@ -1321,18 +1352,34 @@ function referenceLine(view, state, style, series) {
 function comparisonSection(view) {
   const keys = summaryKeys(view);
   if (!keys.length) return null;
-  const state = {key: keys.includes("aat") ? "aat" : keys[0]};
+  const state = {key: keys.includes("aat") ? "aat" : keys[0], paired: pairable(view)};
+  // Within seeds: each seed's mean over all methods is taken out before the interval is made.
+  const whole = wholeMethods(view);
+  const within = (m, s) => {
+    const grand = (key) => d3.mean(whole, (w) => d3.mean(w.seeds, (x) => seedSummary(x, key)));
+    const ofSeed = (number) =>
+      d3.mean(whole, (w) => seedSummary(w.seeds.find((x) => x.seed === number) || {measures: {}}, state.key));
+    const values = m.seeds.filter((x) => x.status === "finished" && finite(seedSummary(x, state.key)))
+      .map((x) => seedSummary(x, state.key) - ofSeed(x.seed) + grand(state.key));
+    const found = values.length > 1 && values.every(finite) ? spread(values) : null;
+    return found ? {...s, low: s.mean - found.half, high: s.mean + found.half} : s;
+  };
   const rows = () => {
     const style = summaryStyle(view, state.key);
     return view.shown().map((m) => ({m, s: summaryOf(m, state.key)})).filter((r) => r.s)
+      .map(({m, s}) => ({m, s: state.paired && finite(s.mean) ? within(m, s) : s}))
       .sort((a, b) => (style.better < 0 ? 1 : -1) * (a.s.mean - b.s.mean))
       .map(({m, s}) => ({name: m.name, colour: m.colour, mean: s.mean, low: s.low, high: s.high,
         text: style.text(s.mean) + (finite(s.low) ? ` [${style.text(s.low)}, ${style.text(s.high)}]` : ""),
         seeds: m.seeds.map((seed) => ({value: seedSummary(seed, state.key), status: seed.status}))}));
   };
   const dots = figure(view, "aat", {title: "Methods compared", bare: true,
-    controls: keys.length > 1 ? [select("Measure", keys.map((k) => [k, summaryStyle(view, k).label]), state.key,
-                                        (v) => { state.key = v, dots.redraw(); })] : [],
+    controls: [
+      keys.length > 1 ? select("Measure", keys.map((k) => [k, summaryStyle(view, k).label]), state.key,
+                               (v) => { state.key = v, dots.redraw(); }) : null,
+      pairable(view) ?
+        checkbox("intervals within seeds", state.paired, (v) => { state.paired = v, dots.redraw(); }) : null
+    ].filter(Boolean),
     make: (width, still) => {
       const shown = rows(), style = summaryStyle(view, state.key);
       if (!shown.length) return null;
@@ -1344,6 +1391,7 @@ function comparisonSection(view) {
     caption: () => {
       const style = summaryStyle(view, state.key);
       return `${style.label}: ${style.help}. Best on top. Dots are means over seeds, bars 95% intervals`
+        + (state.paired ? " once each seed\u2019s mean over all methods is taken out" : "")
         + (view.methods.some((m) => m.seeds.some((s) => seedSummary(s, state.key) !== null))
           ? ", rings single seeds (dashed: unfinished; a cross: diverged, over the tasks before)." : ".");
     }});

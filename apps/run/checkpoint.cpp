@@ -212,6 +212,8 @@ Checkpoint open_checkpoint(const fs::path& path) {
     const fs::path inner = path / "checkpoints";
     const fs::path folder = fs::is_directory(inner, error) ? inner : path;
     std::string reason = "it holds no checkpoint";
+    if (fs::is_directory(path / "runs", error))
+      reason = cat("its runs lie in folders of their own; give one of ", (path / "runs").string(), "/*");
     for (const Listed& item : list(folder)) {
       try {
         return read_checkpoint(item.path);

@@ -66,6 +66,9 @@ TEST_CASE("jobs: runs in processes of their own give the numbers of one process,
   CHECK(outcome(folder / "many") == outcome(folder / "one"));
   CHECK(same_file(folder / "many" / "metrics.jsonl", folder / "one" / "metrics.jsonl"));
   CHECK(contains(many.out, "sgd:lr=0.05"));
+  check_refused(evergrad({"diagnose", (folder / "many").string()}), 1,
+                {"runs lie in folders of their own", "many/runs/"});
+  CHECK(evergrad({"diagnose", (folder / "many" / "runs" / "adamw-seed1").string(), "--quick"}).code == 0);
   fs::remove_all(folder / "many" / "runs" / "adamw-seed2");
   const auto untouched = fs::last_write_time(folder / "many" / "runs" / "adamw-seed1" / "summary.json");
   const Ended again = evergrad(farm);
