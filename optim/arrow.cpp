@@ -4,6 +4,10 @@
 //   on_gradient_final(b)   observe every target of block b: the raw gradient enters the spare slot of the ring. On a
 //                          stream of its own, beside the rest of the backward pass
 //   step                   per group: solve, base moments, update; then the base optimizer on everything else
+//
+// With update=backward a group's solve and update follow its last observation at once, while the backward pass of the blocks
+// below goes on. That leaves out what needs all gradients first: clipping to the global norm, which is refused, and the promise
+// that a step with a gradient that is not finite changes nothing.
 #include "optim/arrow.h"
 
 #include <algorithm>
@@ -30,6 +34,7 @@ struct Group {
   Tensor grams, dots, state;
   std::vector<ArrowTarget> views;
   std::int64_t parameters = 0;
+  int first_block = 0;  // whose gradient is final last
 };
 
 TensorView part(const Tensor& arena, const ArrowRun& t) {
@@ -58,7 +63,7 @@ class Arrow final : public Optimizer {
  private:
   void build_group(Group& g);
   void observe(Group& g, std::size_t index, Stream stream);
-  void update_group(Group& g, StepContext& ctx);
+  void update_group(Group& g, const StepContext& ctx, Stream stream);
   void update_rest(StepContext& ctx);
   ArrowState* state_of(const Group& g) const { return static_cast<ArrowState*>(g.state.data()); }
   ArrowState read_state(const Group& g) const;
@@ -125,11 +130,19 @@ void Arrow::build_group(Group& g) {
                        .weight_decay = t.decays ? float(s_.weight_decay) : 0.0f});
     g.parameters += t.size;
   }
+  const auto below = [](const ArrowRun& a, const ArrowRun& b) { return a.block < b.block; };
+  g.first_block = std::min_element(g.targets.begin(), g.targets.end(), below)->block;
 }
 
 void Arrow::prepare(StepContext& ctx) {
   ctx.host_step->slot[kBaseSlot].lr = lr_ * ctx.lr_factor;
   ctx.host_step->slot[kArrowSlot].lr = (s_.lr < 0.0 ? lr_ : s_.lr) * ctx.lr_factor;
+  if (!s_.in_backward) return;
+  check(ctx.host_step->max_norm <= 0.0, Kind::usage, [&] {
+    return cat(name(), ": update=backward cannot clip to the global norm ", ctx.host_step->max_norm,
+               ", which is known only after the backward pass; use --clip-norm 0 or update=step");
+  });
+  ctx.host_step->finite = 1, ctx.host_step->clip_scale = 1.0;  // what the last step found is not about this one
 }
 
 void Arrow::observe(Group& g, std::size_t index, Stream stream) {
@@ -145,15 +158,17 @@ void Arrow::observe(Group& g, std::size_t index, Stream stream) {
 void Arrow::on_gradient_final(int block, StepContext& ctx) {
   Stream side;
   bool forked = false;
-  for (Group& g : groups_)
+  for (Group& g : groups_) {
     for (std::size_t i = 0; i < g.targets.size(); ++i) {
       if (g.targets[i].block != block) continue;
       if (!forked) side = observing_.fork(ctx.stream), forked = true;
       observe(g, i, side);
     }
+    if (s_.in_backward && g.first_block == block) update_group(g, ctx, side);
+  }
 }
 
-void Arrow::update_group(Group& g, StepContext& ctx) {
+void Arrow::update_group(Group& g, const StepContext& ctx, Stream stream) {
   ArrowState* const state = state_of(g);
   EVERGRAD_CALL(device_, arrow_solve,
                 ArrowSolve{.grams = g.grams.view(),
@@ -163,7 +178,7 @@ void Arrow::update_group(Group& g, StepContext& ctx) {
                            .options = s_.solve,
                            .step = ctx.device_step,
                            .state = state},
-                ctx.stream);
+                stream);
   if (needs_base())
     EVERGRAD_CALL(device_, arrow_base,
                   ArrowBase{.targets = g.views,
@@ -173,7 +188,7 @@ void Arrow::update_group(Group& g, StepContext& ctx) {
                             .beta1 = s_.beta1,
                             .beta2 = s_.beta2,
                             .eps = s_.eps},
-                  ctx.stream);
+                  stream);
   EVERGRAD_CALL(device_, arrow_update,
                 ArrowUpdate{.targets = g.views,
                             .step = ctx.device_step,
@@ -188,7 +203,7 @@ void Arrow::update_group(Group& g, StepContext& ctx) {
                             .beta1 = s_.beta1,
                             .beta2 = s_.beta2,
                             .eps = s_.eps},
-                ctx.stream);
+                stream);
 }
 
 void Arrow::update_rest(StepContext& ctx) {
@@ -245,7 +260,8 @@ void Arrow::units_replaced(int block) {
 
 void Arrow::step(StepContext& ctx) {
   observing_.join(ctx.stream);
-  for (Group& g : groups_) update_group(g, ctx);
+  for (Group& g : groups_)
+    if (!s_.in_backward) update_group(g, ctx, ctx.stream);
   update_rest(ctx);
   EVERGRAD_CALL(device_, step_finish, StepFinish{.step = ctx.device_step, .slots = 1u << kBaseSlot | 1u << kArrowSlot},
                 ctx.stream);
@@ -356,8 +372,9 @@ std::string Arrow::describe() const {
              " parameters, ", groups_.size(), " window", groups_.size() == 1 ? "" : "s", " of together ", mib(ring),
              "; ", mib(moved), " of memory traffic a step), W=", o.window, ", ", kDamping[int(o.damping)], " damping ",
              strength, ", ", kGraft[int(s_.graft)], ", ", start, ", window ", kBoundary[int(s_.boundary)],
-             " at a new task, lr ", s_.lr < 0.0 ? lr_ : s_.lr, "; ", s_.adamw_base ? "AdamW" : "SGD", " lr ", lr_,
-             " elsewhere, weight decay ", s_.weight_decay);
+             " at a new task, ", s_.in_backward ? "updated inside the backward pass, " : "", "lr ",
+             s_.lr < 0.0 ? lr_ : s_.lr, "; ", s_.adamw_base ? "AdamW" : "SGD", " lr ", lr_, " elsewhere, weight decay ",
+             s_.weight_decay);
 }
 
 }  // namespace

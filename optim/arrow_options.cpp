@@ -15,7 +15,8 @@ const char* const kArrowOptionsText =
     "relative-over=filled|all, warmup=base|none|beta-ramp|alpha-decay, warmup-steps=W, "
     "alpha-schedule=constant|linear|exponential (alpha-final=1, alpha-steps=W), "
     "boundary=clear|keep|clear-keep-warm, graft=adamw|sgd|none, momentum=0, momentum-form=steps|gradient, "
-    "ring=fp32|bf16, base=adamw|sgd, arrow-lr, weight-decay, beta1, beta2, eps, paper";
+    "ring=fp32|bf16, "
+    "update=step|backward, base=adamw|sgd, arrow-lr, weight-decay, beta1, beta2, eps, paper";
 
 namespace {
 
@@ -71,6 +72,10 @@ void check_effects(const MethodSpec& spec, const ArrowSettings& s) {
   for (const char* key : {"alpha-final", "alpha-steps"})
     acts(key, o.alpha_schedule != ArrowSchedule::constant, "alpha-schedule=linear or exponential");
   acts("momentum-form", s.momentum > 0.0, "momentum above 0");
+  check(!s.in_backward || spec.with.empty(), Kind::usage, [&] {
+    return cat(spec.name, ": update=backward changes weights before an intervention sees the step; remove ",
+               spec.with.front().name, " or update=backward");
+  });
   check(o.damping != ArrowDamping::relative || o.alpha_schedule == ArrowSchedule::constant, Kind::usage, [&] {
     return cat(spec.name,
                ": damping=relative computes alpha itself, so alpha cannot follow a schedule; use "
@@ -136,6 +141,7 @@ ArrowSettings read_arrow_settings(const MethodSpec& spec, int depth, double weig
   s.momentum = r.number("momentum", 0.0, 0.0, 0.999999);
   s.precondition_momentum = r.choice("momentum-form", {"steps", "gradient"}, 0) == 1 && s.momentum > 0.0;
   s.bf16_ring = r.choice("ring", {"fp32", "bf16"}, 0) == 1;
+  s.in_backward = r.choice("update", {"step", "backward"}, 0) == 1;
   // A step that is not grafted lives on the scale of SGD, whose useful rates are 10 to 1000 times AdamW's.
   s.lr = r.number("arrow-lr", s.graft == ArrowGraft::adamw ? -1.0 : 0.1, -1.0, 1e6);
   s.weight_decay = r.number("weight-decay", weight_decay, 0.0, 1e6);

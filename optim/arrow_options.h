@@ -26,6 +26,7 @@ struct ArrowSettings {
   double momentum = 0.0;
   bool precondition_momentum = false;  // M2 of methods.md A.3.6 instead of M1
   bool bf16_ring = false;
+  bool in_backward = false;   // a group is updated as soon as its gradient is final, beside the rest of backward
   bool norm_control = false;  // method norm-control: the base's direction with the length of ARROW's step
   bool adamw_base = true;     // the rest of the network and the warm-up: AdamW, or else plain SGD
   double lr = -1.0;           // ARROW's own rate; negative: the base rate

@@ -114,6 +114,26 @@ TEST_CASE("the emulated device gives the same bits under every schedule, stream 
   }
 }
 
+TEST_CASE("ARROW's update inside the backward pass changes no bit, recorded or not, in any order of streams") {
+  for (const std::string& device : kernel_devices()) {
+    INFO(device);
+    const TemporaryFolder folder;
+    const auto losses = [&](const std::string& name, const std::string& method, const Args& more) {
+      const Args run = tiny_continual(folder / name) + Args{"--device", device, "--tasks", "2", "--clip-norm", "0"} +
+                       Args{"--methods", method} + more;
+      const Ended e = device == "emulated" ? under("streams=lazy:3", run) : evergrad(run);
+      INFO(e.all());
+      REQUIRE(e.code == 0);
+      std::vector<std::string> all = numbers(folder / name);
+      std::erase_if(all, [](const std::string& line) { return contains(line, "method"); });
+      return all;
+    };
+    const std::vector<std::string> after = losses("after", "arrow:window=3", {});
+    CHECK(losses("inside", "arrow:window=3:update=backward", {}) == after);
+    CHECK(losses("plain", "arrow:window=3:update=backward", {"--no-graph"}) == after);
+  }
+}
+
 TEST_CASE(
     "bench --ladder: every rung is explained, counted and checked; devices without kernels for a GPU are refused") {
   const Args small = {"bench", "--dim", "32", "--depth", "1", "--heads", "2", "--image-size", "8", "--patch", "4"};

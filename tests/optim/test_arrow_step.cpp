@@ -332,3 +332,47 @@ TEST_CASE("arrow: relative damping has a floor, and takes no part in the ramp of
     CHECK(floor.arrow().alpha == 1e-30);
   }
 }
+
+TEST_CASE("arrow: an update inside the backward pass is the same update, without what needs all gradients first") {
+  const auto piece = [](const std::string& name, int block, int seed) {
+    return Piece{.start = draw(seed, 24), .name = name, .block = block};
+  };
+  const std::vector<Piece> pieces = {piece("blocks.0.attn.proj.weight", 0, 1),
+                                     piece("blocks.1.attn.proj.weight", 1, 2),
+                                     {.start = draw(3, 8), .name = "head.weight", .module = Module::head, .block = -1}};
+  const auto gradients = [](int i) { return std::vector<Values>{draw(i, 24), draw(i, 24, 1), draw(i, 8, 2)}; };
+  for (const Device d : kBoth)
+    for (const std::string options :
+         {"window=3", "window=3:grouping=global", "window=2:momentum=0.9:warmup=none", "window=3:base=sgd:ring=bf16"}) {
+      CAPTURE(options);
+      Rig after(d, "arrow:" + options, pieces), inside(d, "arrow:update=backward:" + options, pieces);
+      for (int i = 0; i < 9; ++i) {
+        after.step(gradients(i)), inside.step(gradients(i));
+        CHECK(after.bits() == inside.bits());
+      }
+      // A group's weights change before the gradients below it are final; with one window for all, when the last is.
+      const bool global = options.find("global") != std::string::npos;
+      StepContext ctx = inside.context();
+      inside.optimizer->prepare(ctx);
+      const Values upper = inside.weights(1), lower = inside.weights(0);
+      inside.optimizer->on_gradient_final(1, ctx);
+      CHECK((inside.weights(1) == upper) == global);
+      CHECK(inside.weights(0) == lower);
+      inside.optimizer->on_gradient_final(0, ctx);
+      CHECK(inside.weights(1) != upper);
+      CHECK(inside.weights(0) != lower);
+    }
+  // A step that was skipped says nothing about the next one.
+  Rig rig(kCpu, "arrow:update=backward:window=2", pieces);
+  auto bad = gradients(0);
+  bad[2][0] = std::numeric_limits<double>::infinity();
+  rig.step(bad);
+  CHECK(rig.record.skipped == 1);
+  const Values before = rig.weights(0);
+  rig.step(gradients(1));
+  CHECK(rig.weights(0) != before);
+
+  Rig clipped(kCpu, "arrow:update=backward", pieces, -1.0, 0.0, /*max_norm=*/1.0);
+  CHECK(contains(usage_error([&] { clipped.step(gradients(0)); }), "use --clip-norm 0"));
+  CHECK(contains(usage_error([&] { Rig(kCpu, "arrow:update=backward+l2init", pieces); }), "remove l2init"));
+}
