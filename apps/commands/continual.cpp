@@ -136,6 +136,10 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
                  "the whole grid)")
       ->check(CLI::Range(0, 100000))
       ->group(sweep);
+  sub.add_option("--sweep-tasks", o.sweep_tasks,
+                 "Settings are chosen on this many tasks of the stream's beginning (0: all of them)")
+      ->check(CLI::Range(0, 1000000))
+      ->group(sweep);
   sub.add_option("--jobs", o.jobs,
                  "Runs at a time, each a process of its own in OUT/runs (1: one after the other in this process)")
       ->capture_default_str()

@@ -25,7 +25,7 @@ struct ContinualOptions {
   double validation = 0.0;         // share of the training images that the test uses instead of test images
   std::vector<std::string> sweep;  // "lr=1e-4,1e-3", "arrow.kappa=0,10"
   std::string sweep_seeds = "1001";
-  int sweep_budget = 0, jobs = 1;
+  int sweep_budget = 0, sweep_tasks = 0, jobs = 1;
   std::string head = "auto", optimizer_state = "keep";
   std::string out = "runs/continual";
   bool resume = false;

@@ -72,7 +72,7 @@ class Farm {
     progress_.note(plan_.stream(plan_.pairs()[0].seed)->describe());
     try {
       if (!axes_.empty()) choose();
-      return report(run_all("runs", final_pairs(), 0.0));
+      return report(run_all("runs", final_pairs(), 0.0, 0));
     } catch (const Stopped&) {
       progress_.clear();
       std::cout << "Stopped by a signal and saved; continue with the same command and --resume.\n";
@@ -89,18 +89,23 @@ class Farm {
         method_settings(plan_.trainer({point, 1}, *stream));
   }
 
+  std::int64_t stream_tasks() const { return plan_.stream(plan_.pairs()[0].seed)->tasks(); }
+
   /// Threads of one run: all cores are shared out.
   int threads() const {
     const int jobs = std::max(1, given_.jobs);
     return given_.machine.threads > 0 ? given_.machine.threads : std::max(1, num_threads() / jobs);
   }
 
-  std::vector<RunResult> run_all(const std::string& where, const std::vector<Pair>& pairs, double validation) {
+  /// limit: of every run's tasks; 0: the whole stream.
+  std::vector<RunResult> run_all(const std::string& where, const std::vector<Pair>& pairs, double validation,
+                                 std::int64_t limit) {
     const fs::path base = out_ / where;
     fs::create_directories(base);
     // What a run is told: this command's configuration, one method, one seed.
     ContinualOptions one = given_;
     one.sweep.clear(), one.jobs = 1, one.validation = validation, one.machine.threads = threads();
+    if (limit > 0) one.tasks = int(limit);
     std::vector<Process> processes;
     std::vector<std::size_t> index;  // into pairs
     for (std::size_t i = 0; i < pairs.size(); ++i) {
@@ -113,7 +118,7 @@ class Farm {
                            base / (run_name(pairs[i].method, pairs[i].seed) + ".log")});
       index.push_back(i);
     }
-    const std::int64_t tasks = plan_.stream(plan_.pairs()[0].seed)->tasks();
+    const std::int64_t tasks = limit > 0 ? limit : stream_tasks();
     std::size_t done = pairs.size() - processes.size(), failed = 0;
     auto shown = std::chrono::steady_clock::now();
     const auto show = [&] {
@@ -157,6 +162,9 @@ class Farm {
         return cat("seed ", pair.seed,
                    " is both in --seeds and in --sweep-seeds; settings must be chosen on other streams");
       });
+    const std::int64_t all = stream_tasks(), tasks = given_.sweep_tasks > 0 ? given_.sweep_tasks : all;
+    check(tasks <= all, Kind::usage,
+          [&] { return cat("--sweep-tasks ", tasks, ": the stream has only ", all, " tasks"); });
     std::vector<std::vector<std::string>> points;
     std::vector<Pair> pairs;
     for (const std::string& method : methods_) {
@@ -165,8 +173,9 @@ class Farm {
         for (const std::uint64_t seed : seeds) pairs.push_back({point, seed});
     }
     say_budgets(points);
-    part_ = double(pairs.size()) / double(pairs.size() + plan_.pairs().size());
-    const std::vector<RunResult> results = run_all("sweep", pairs, kHeldOut);
+    const double tried_tasks = double(tasks) * double(pairs.size());
+    part_ = tried_tasks / (tried_tasks + double(all) * double(plan_.pairs().size()));
+    const std::vector<RunResult> results = run_all("sweep", pairs, kHeldOut, given_.sweep_tasks);
     before_ = part_, part_ = 1.0;
     nlohmann::json tried = nlohmann::json::array();
     std::size_t at = 0;
@@ -187,7 +196,8 @@ class Farm {
       tried.push_back({{"method", methods_[m]}, {"points", list}, {"chosen", chosen_.back()}});
       table.add_row({methods_[m], std::to_string(points[m].size()), chosen_.back(), fixed(100 * scores[best], 2)});
     }
-    write_json(out_ / "sweep.json", {{"seeds", seeds}, {"held_out_share", kHeldOut}, {"methods", tried}});
+    write_json(out_ / "sweep.json",
+               {{"seeds", seeds}, {"tasks", tasks}, {"held_out_share", kHeldOut}, {"methods", tried}});
     progress_.clear();
     std::cout << table.text() << '\n';
   }

@@ -189,6 +189,7 @@ Config Plan::config() const {
     std::string sweep;
     for (const std::string& axis : o_.sweep) sweep += cat(sweep.empty() ? "" : ";", axis);
     c.set("sweep", sweep), c.set("sweep-seeds", o_.sweep_seeds), c.set("sweep-budget", o_.sweep_budget);
+    c.set("sweep-tasks", o_.sweep_tasks);
   }
   c.set(kSettingsKey, settings_);
   c.set("probe", o_.probe), c.set("probe-images", o_.probe_images), c.set("test-earlier", o_.test_earlier),

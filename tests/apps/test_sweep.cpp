@@ -103,9 +103,14 @@ TEST_CASE("jobs: a signal stops all runs, which go on with --resume to the same 
 
 TEST_CASE("sweep: settings are chosen on held-out images of other streams, then tested") {
   const TemporaryFolder folder;
-  const Args flags = {
-      "--methods", "adamw,sgd", "--sweep", "lr=1e-12,3e-3", "--sweep", "sgd.lr=1e-12,0.05", "--sweep-seeds",
-      "7",         "--epochs",  "6",       "--jobs",        "2",       "--train-limit",     "60"};
+  const Args flags = {"--methods",     "adamw,sgd",
+                      "--sweep",       "lr=1e-12,3e-3",
+                      "--sweep",       "sgd.lr=1e-12,0.05",
+                      "--sweep-seeds", "7",
+                      "--epochs",      "6",
+                      "--jobs",        "2",
+                      "--train-limit", "60",
+                      "--sweep-tasks", "1"};
   const Ended e = evergrad(tiny_continual(folder / "run") + flags);
   INFO(e.all());
   REQUIRE(e.code == 0);
@@ -127,11 +132,14 @@ TEST_CASE("sweep: settings are chosen on held-out images of other streams, then 
     if (!entry.is_directory()) continue;
     CHECK(contains(json_of(entry.path() / "summary.json").at("stream").get<std::string>(), "held-out"));
     CHECK(contains(read_file(entry.path() / "config.toml"), "validation = 0.2"));
+    CHECK(json_of(entry.path() / "summary.json").at("results")[0].at("task_accuracy").size() == 1);
   }
+  CHECK(summary.at("results")[0].at("task_accuracy").size() == 2);
   CHECK_FALSE(contains(summary.at("stream").get<std::string>(), "held-out"));
   const Args one = tiny_continual(folder / "no");
   check_refused(evergrad(one + Args{"--sweep", "arrow.kappa=1"}), 2, {"arrow.kappa", "concerns none"});
   check_refused(evergrad(one + Args{"--sweep", "lr=1", "--sweep-seeds", "1"}), 2, {"seed 1", "--sweep-seeds"});
   check_refused(evergrad(one + Args{"--sweep", "adamw.nonsense=1"}), 2, {"nonsense"});
   check_refused(evergrad(one + Args{"--sweep", "lr=1", "--validation", "0.2"}), 2, {"--validation"});
+  check_refused(evergrad(one + Args{"--sweep", "lr=1", "--sweep-tasks", "3"}), 2, {"--sweep-tasks 3", "only 2"});
 }
