@@ -37,6 +37,7 @@ class HostRuntime final : public DeviceRuntime {
     if (bytes) std::memset(block, 0, bytes);
   }
   void synchronize(Stream) override {}
+  void call_host(Stream, const char*, std::function<void()> work) override { work(); }
   std::string describe() const override {
     if (!fast_) return "plain loops in double precision, the oracle";
     return cat(cpu::describe_features(), ", ", num_threads(), " of ", std::thread::hardware_concurrency(), " threads");
@@ -81,6 +82,11 @@ Entry find(Device device) {
 }
 
 }  // namespace
+
+void DeviceRuntime::call_host(Stream, const char* name, std::function<void()>) {
+  fail(Kind::device,
+       cat(name, ": this device (", describe(), ") does not call the host in stream order; ", "use cpu or emulated"));
+}
 
 std::string to_string(Device device) {
   switch (device.type) {

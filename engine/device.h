@@ -70,6 +70,10 @@ class DeviceRuntime {
   virtual bool capture(Stream, const std::function<void()>& /*body*/, Graph*) { return false; }
   virtual void replay(Graph, Stream) {}
   virtual void destroy_graph(Graph) noexcept {}
+  /// Calls `work` on the host when the stream reaches this point, and again at every replay of a recording that holds it.
+  /// It may read and write the device's memory only where that is host memory. `name` is for messages. Throws
+  /// Error{device} where the device cannot.
+  virtual void call_host(Stream s, const char* name, std::function<void()> work);
   /// One line for people: model, cores or SMs, memory, instruction sets.
   virtual std::string describe() const = 0;
 };

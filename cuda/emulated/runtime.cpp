@@ -62,6 +62,9 @@ class Runtime final : public DeviceRuntime {
   void destroy_event(Event e) noexcept override { delete static_cast<EventOwner*>(e.handle); }
   void record(Event e, Stream s) override { streams().record(*static_cast<EventOwner*>(e.handle), s); }
   void wait(Stream s, Event e) override { streams().wait(s, *static_cast<EventOwner*>(e.handle)); }
+  void call_host(Stream s, const char* name, std::function<void()> work) override {
+    streams().enqueue(s, {name, std::move(work)});
+  }
   bool capture(Stream s, const std::function<void()>& body, Graph* graph) override {
     auto state = std::make_unique<GraphState>();
     streams().capture(s, body, *state);

@@ -4,6 +4,9 @@
 // with the same sizes; an implementation may check that, none may reorder. Device operations are enqueued on a stream and
 // ordered with what else runs there. The word for a sum's order is determinism: with deterministic() the sum is taken in
 // ascending order of ranks, in the same grouping for every element, so that repeats are bitwise equal.
+//
+// Host operations (barrier, all_gather_bytes, sum_on_host) do not wait for streams: synchronise first, so that all ranks have the same
+// operations behind them.
 #pragma once
 #include <cstddef>
 #include <cstdint>
@@ -37,12 +40,14 @@ class Collectives {
   /// Host memory, at once. all_gather_bytes: the texts of all ranks, in order; lengths may differ.
   virtual void barrier() = 0;
   virtual std::vector<std::string> all_gather_bytes(const std::string& mine) = 0;
+  /// Every number becomes its sum over ranks, added in ascending order of ranks: the same bits everywhere.
+  virtual void sum_on_host(std::span<double> values);
 
   /// Ends the run on all ranks after a failure on this one: never collective, returns or exits within seconds.
   virtual void abort(const std::string& why) noexcept = 0;
 };
 
-/// One rank alone; every operation is a copy or nothing.
-std::unique_ptr<Collectives> single_rank();
+/// One rank alone; every operation is a copy on `device`, or nothing.
+std::unique_ptr<Collectives> single_rank(Device device = kCpu);
 
 }  // namespace eg

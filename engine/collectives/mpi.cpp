@@ -1,0 +1,253 @@
+// engine/collectives/mpi.cpp - see mpi.h. Everything large is made of one step, exchange(): each rank sends one piece to
+// every other and receives one from each.
+#include "engine/collectives/mpi.h"
+
+#include "engine/error.h"
+
+#ifdef EVERGRAD_HAVE_MPI
+#include <mpi.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+#include <functional>
+#include <limits>
+
+#include "engine/collectives/ordered_sum.h"
+
+namespace eg {
+namespace {
+
+/// Elements that one message holds at most: MPI counts bytes in an int, and receive buffers should stay small.
+constexpr std::int64_t kPiece = std::int64_t(1) << 22;
+/// Up to so many received bytes a sum is taken by everybody from everything: one round instead of two.
+constexpr std::int64_t kSmall = std::int64_t(1) << 14;
+
+class Mpi final : public Collectives {
+ public:
+  explicit Mpi(Device device) : device_(device) {
+    int initialised = 0, provided = 0;
+    call("MPI_Initialized", MPI_Initialized(&initialised));
+    check(!initialised, Kind::internal, [] { return std::string("MPI is initialised twice in one process"); });
+    // A watchdog may abort from a thread of its own.
+    call("MPI_Init_thread", MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &provided));
+    call("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN));
+    call("MPI_Comm_dup", MPI_Comm_dup(MPI_COMM_WORLD, &comm_));
+    call("MPI_Comm_set_errhandler", MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN));
+    call("MPI_Comm_rank", MPI_Comm_rank(comm_, &rank_));
+    call("MPI_Comm_size", MPI_Comm_size(comm_, &size_));
+  }
+  ~Mpi() override {
+    MPI_Comm_free(&comm_);
+    MPI_Finalize();
+  }
+  Mpi(const Mpi&) = delete;
+  Mpi& operator=(const Mpi&) = delete;
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+  bool deterministic() const override { return true; }
+  std::string name() const override { return "mpi"; }
+
+  void all_reduce(void* data, std::int64_t count, DType dtype, Stream s) override {
+    check_summable(dtype, "all_reduce");
+    if (size_ == 1 || count == 0) return;
+    on_stream(s, "all_reduce", [=, this] {
+      auto* const bytes = static_cast<std::byte*>(data);
+      if (count * std::int64_t(size_of(dtype)) * size_ <= kSmall) return sum_small(bytes, count, dtype);
+      for (std::int64_t at = 0; at < count; at += kPiece * size_)
+        sum_piece(bytes + at * std::int64_t(size_of(dtype)), std::min(kPiece * size_, count - at), dtype);
+    });
+  }
+  void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype, Stream s) override {
+    check_summable(dtype, "reduce_scatter");
+    if (count == 0) return;
+    on_stream(s, "reduce_scatter", [=, this] {
+      const std::int64_t width = std::int64_t(size_of(dtype));
+      for (std::int64_t at = 0; at < count; at += kPiece) {
+        const std::int64_t n = std::min(kPiece, count - at);
+        const auto part = [&](int r) { return static_cast<const std::byte*>(in) + (count * r + at) * width; };
+        sum_parts(
+            part, [&](int) { return n; }, static_cast<std::byte*>(out) + at * width, dtype);
+      }
+    });
+  }
+  void all_gather(const void* in, void* out, std::int64_t count, DType dtype, Stream s) override {
+    if (count == 0) return;
+    on_stream(s, "all_gather", [=, this] {
+      const std::int64_t width = std::int64_t(size_of(dtype));
+      auto* const to = static_cast<std::byte*>(out);
+      const auto* const from = static_cast<const std::byte*>(in);
+      if (to + count * rank_ * width != from)
+        std::memmove(to + count * rank_ * width, from, std::size_t(count * width));
+      for (std::int64_t at = 0; at < count; at += kPiece) {
+        const std::int64_t bytes = std::min(kPiece, count - at) * width;
+        exchange(
+            [&](int) {
+              return Piece{const_cast<std::byte*>(from) + at * width, bytes};
+            },
+            [&](int r) {
+              return Piece{to + (count * r + at) * width, bytes};
+            });
+      }
+    });
+  }
+  void broadcast(void* data, std::int64_t bytes, int root, Stream s) override {
+    check(root >= 0 && root < size_, Kind::internal,
+          [&] { return cat("a broadcast from rank ", root, " of ", size_, " ranks"); });
+    on_stream(s, "broadcast", [=, this] {
+      for (std::int64_t at = 0; at < bytes; at += kPiece)
+        call("MPI_Bcast",
+             MPI_Bcast(static_cast<std::byte*>(data) + at, int(std::min(kPiece, bytes - at)), MPI_BYTE, root, comm_));
+    });
+  }
+
+  void barrier() override { call("MPI_Barrier", MPI_Barrier(comm_)); }
+  std::vector<std::string> all_gather_bytes(const std::string& mine) override {
+    const std::size_t n = std::size_t(size_);
+    std::vector<std::int64_t> lengths(n);
+    const std::int64_t length = std::int64_t(mine.size());
+    call("MPI_Allgather", MPI_Allgather(&length, 1, MPI_INT64_T, lengths.data(), 1, MPI_INT64_T, comm_));
+    std::vector<int> counts(n), starts(n);
+    std::int64_t total = 0;
+    for (std::size_t r = 0; r < n; ++r) {
+      counts[r] = int(lengths[r]), starts[r] = int(total), total += lengths[r];
+      check(total <= std::numeric_limits<int>::max(), Kind::internal,
+            [&] { return cat("the texts of all ranks are longer than MPI can count, ", total, " bytes"); });
+    }
+    std::string all(std::size_t(total), '\0');
+    call("MPI_Allgatherv", MPI_Allgatherv(mine.data(), counts[std::size_t(rank_)], MPI_BYTE, all.data(), counts.data(),
+                                          starts.data(), MPI_BYTE, comm_));
+    std::vector<std::string> texts;
+    for (std::size_t r = 0; r < n; ++r) texts.push_back(all.substr(std::size_t(starts[r]), std::size_t(counts[r])));
+    return texts;
+  }
+  void sum_on_host(std::span<double> values) override {
+    const int n = int(values.size());
+    if (size_ == 1 || n == 0) return;
+    std::vector<double> all(values.size() * std::size_t(size_));
+    call("MPI_Allgather", MPI_Allgather(values.data(), n, MPI_DOUBLE, all.data(), n, MPI_DOUBLE, comm_));
+    std::vector<const void*> parts;
+    for (int r = 0; r < size_; ++r) parts.push_back(all.data() + std::size_t(n) * std::size_t(r));
+    ordered_sum(parts, values.data(), n, DType::f64);
+  }
+  void abort(const std::string&) noexcept override { MPI_Abort(MPI_COMM_WORLD, 1); }
+
+ private:
+  struct Piece {
+    std::byte* data;
+    std::int64_t bytes;
+  };
+
+  void call(const char* what, int code) const {
+    if (code == MPI_SUCCESS) return;
+    std::array<char, MPI_MAX_ERROR_STRING + 1> text{};
+    int length = 0;
+    MPI_Error_string(code, text.data(), &length);
+    fail(Kind::io, cat("MPI: ", what, " failed on rank ", rank_, " of ", size_, ": ", text.data(),
+                       "; another rank may have ended, see its message"));
+  }
+
+  void on_stream(Stream s, const char* name, std::function<void()> work) const {
+    if (device_.is_host())
+      work();
+    else
+      runtime(device_).call_host(s, name, std::move(work));
+  }
+
+  /// Sends send(r) to and receives receive(r) from every other rank r.
+  void exchange(const std::function<Piece(int)>& send, const std::function<Piece(int)>& receive) const {
+    std::vector<MPI_Request> open;
+    const auto add = [&](const char* what, const std::function<int(MPI_Request*)>& begin) {
+      MPI_Request request = MPI_REQUEST_NULL;
+      call(what, begin(&request));
+      open.push_back(request);
+    };
+    for (int d = 1; d < size_; ++d) {  // everybody begins with another neighbour
+      const int from = (rank_ + size_ - d) % size_;
+      const Piece p = receive(from);
+      if (p.bytes)
+        add("MPI_Irecv", [&](MPI_Request* q) { return MPI_Irecv(p.data, int(p.bytes), MPI_BYTE, from, 0, comm_, q); });
+    }
+    for (int d = 1; d < size_; ++d) {
+      const int to = (rank_ + d) % size_;
+      const Piece p = send(to);
+      if (p.bytes)
+        add("MPI_Isend", [&](MPI_Request* q) { return MPI_Isend(p.data, int(p.bytes), MPI_BYTE, to, 0, comm_, q); });
+    }
+    call("MPI_Waitall", MPI_Waitall(int(open.size()), open.data(), MPI_STATUSES_IGNORE));
+  }
+
+  /// out = sum over ranks of their part(rank of this one), which has length(r) elements on rank r.
+  void sum_parts(const std::function<const std::byte*(int)>& part, const std::function<std::int64_t(int)>& length,
+                 std::byte* out, DType dtype) {
+    const std::int64_t width = std::int64_t(size_of(dtype)), n = length(rank_);
+    scratch_.resize(std::size_t(n * width * size_));
+    const auto received = [&](int r) { return scratch_.data() + n * width * r; };
+    exchange(
+        [&](int r) {
+          return Piece{const_cast<std::byte*>(part(r)), length(r) * width};
+        },
+        [&](int r) {
+          return Piece{received(r), n * width};
+        });
+    std::vector<const void*> parts;
+    for (int r = 0; r < size_; ++r) parts.push_back(r == rank_ ? part(r) : received(r));
+    ordered_sum(parts, out, n, dtype);
+  }
+
+  /// All-reduce of at most kPiece elements for each rank: every rank adds up one part, then all take all parts.
+  void sum_piece(std::byte* data, std::int64_t count, DType dtype) {
+    const std::int64_t width = std::int64_t(size_of(dtype)), share = (count + size_ - 1) / size_;
+    const auto begin = [&](int r) { return std::min(count, share * r); };
+    const auto length = [&](int r) { return std::min(share, count - begin(r)); };
+    sum_parts([&](int r) { return data + begin(r) * width; }, length, data + begin(rank_) * width, dtype);
+    exchange(
+        [&](int) {
+          return Piece{data + begin(rank_) * width, length(rank_) * width};
+        },
+        [&](int r) {
+          return Piece{data + begin(r) * width, length(r) * width};
+        });
+  }
+
+  void sum_small(std::byte* data, std::int64_t count, DType dtype) {
+    const int bytes = int(count * std::int64_t(size_of(dtype)));
+    scratch_.resize(std::size_t(bytes) * std::size_t(size_));
+    call("MPI_Allgather", MPI_Allgather(data, bytes, MPI_BYTE, scratch_.data(), bytes, MPI_BYTE, comm_));
+    std::vector<const void*> parts;
+    for (int r = 0; r < size_; ++r) parts.push_back(scratch_.data() + std::int64_t(bytes) * r);
+    ordered_sum(parts, data, count, dtype);
+  }
+
+  Device device_;
+  MPI_Comm comm_ = MPI_COMM_NULL;
+  int rank_ = 0, size_ = 1;
+  std::vector<std::byte> scratch_;  // what others sent; host memory of every device that comes here
+};
+
+}  // namespace
+
+bool have_mpi() { return true; }
+
+std::unique_ptr<Collectives> mpi_ranks(Device device) {
+  check(device.is_host() || device.type == DeviceType::emulated, Kind::device,
+        [&] { return cat("MPI ranks compute on cpu or emulated, whose memory MPI can read, not on ", device); });
+  return std::make_unique<Mpi>(device);
+}
+
+}  // namespace eg
+
+#else
+
+namespace eg {
+
+bool have_mpi() { return false; }
+
+std::unique_ptr<Collectives> mpi_ranks(Device) {
+  fail(Kind::usage,
+       "this evergrad was built without MPI; install it (Debian: libopenmpi-dev, openmpi-bin) and build again");
+}
+
+}  // namespace eg
+#endif

@@ -1,0 +1,206 @@
+// tests/engine/test_collectives.cpp - sums over ranks: their order, their bits, and what happens when ranks disagree.
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cstdlib>
+#include <string>
+#include <vector>
+
+#include "engine/collectives/agree.h"
+#include "engine/collectives/loopback.h"
+#include "engine/collectives/mpi.h"
+#include "engine/collectives/ordered_sum.h"
+#include "engine/error.h"
+#include "engine/rng.h"
+
+using namespace eg;
+
+namespace {
+
+template <class T>
+std::vector<T> draw(int rank, std::int64_t count) {
+  const Key k = key(7, "test", "collectives", std::uint32_t(rank));
+  std::vector<T> values;
+  for (std::int64_t i = 0; i < count; ++i) values.push_back(T(float(k.normal(std::uint64_t(i)))));
+  return values;
+}
+
+template <class T>
+std::string bits(const std::vector<T>& values) {
+  return std::string(reinterpret_cast<const char*>(values.data()), values.size() * sizeof(T));
+}
+
+/// In ascending order, in the given precision, rounded once.
+template <class T, class Sum>
+std::vector<T> expected(int ranks, std::int64_t count) {
+  std::vector<std::vector<T>> all;
+  for (int r = 0; r < ranks; ++r) all.push_back(draw<T>(r, count));
+  std::vector<T> out;
+  for (std::size_t i = 0; i < std::size_t(count); ++i) {
+    Sum sum = Sum(all[0][i]);
+    for (int r = 1; r < ranks; ++r) sum += Sum(all[std::size_t(r)][i]);
+    out.push_back(T(sum));
+  }
+  return out;
+}
+
+/// All operations on `count` elements; the number of results that are right, of 2.
+template <class T, class Sum>
+int right_sums(Collectives& c, DType dtype, std::int64_t count) {
+  std::vector<T> data = draw<T>(c.rank(), count);
+  c.all_reduce(data.data(), count, dtype, {});
+  std::vector<T> parts = draw<T>(c.rank(), count * c.size());
+  T* const own = parts.data() + count * c.rank();
+  c.reduce_scatter(parts.data(), own, count, dtype, {});  // in place, as a sharded update does it
+  c.all_gather(own, parts.data(), count, dtype, {});
+  return (bits(data) == bits(expected<T, Sum>(c.size(), count))) +
+         (bits(parts) == bits(expected<T, Sum>(c.size(), count * c.size())));
+}
+
+template <class T, class Sum>
+void check_sums(DType dtype) {
+  for (const int ranks : {1, 2, 3, 5})
+    for (const std::int64_t count : {0, 1, 2, 7, 1024, 2500}) {
+      std::atomic<int> good{0};
+      run_loopback(ranks, [&](const std::shared_ptr<Collectives>& c) { good += right_sums<T, Sum>(*c, dtype, count); });
+      CAPTURE(ranks);
+      CAPTURE(count);
+      CHECK(good == 2 * ranks);
+    }
+}
+
+std::string refusal(int ranks, const std::function<void(Collectives&)>& body) {
+  try {
+    run_loopback(ranks, [&](const std::shared_ptr<Collectives>& c) { body(*c); });
+  } catch (const Error& e) { return e.what(); }
+  return "";
+}
+
+}  // namespace
+
+TEST_CASE("collectives: sums over ranks are taken in ascending order, bit for bit, in every type") {
+  check_sums<float, float>(DType::f32);
+  check_sums<double, double>(DType::f64);
+  check_sums<bf16, float>(DType::bf16);
+}
+
+TEST_CASE("collectives: bf16 is added in fp32 and rounded once") {
+  // 1 + 2^-8 lies half way between two numbers of the type, and rounds to the even one, 1: added one by one, both would be lost.
+  const std::vector<bf16> a{bf16(1.0f)}, b{bf16(0x1p-8f)}, c{bf16(0x1p-8f)};
+  const std::vector<const void*> parts{a.data(), b.data(), c.data()};
+  bf16 out{};
+  ordered_sum(parts, &out, 1, DType::bf16);
+  CHECK(float(out) == 1.0f + 0x1p-7f);
+}
+
+TEST_CASE("collectives: only numbers are added up") {
+  std::vector<std::int32_t> data{1};
+  CHECK_THROWS_WITH_AS(loopback_ranks(1)[0]->all_reduce(data.data(), 1, DType::i32, {}),
+                       "all_reduce over ranks adds f32, f64 or bf16 numbers, not i32", Error);
+}
+
+TEST_CASE("collectives: texts, votes, reasons and totals reach every rank in order") {
+  std::atomic<int> good{0};
+  run_loopback(3, [&](const std::shared_ptr<Collectives>& c) {
+    const int r = c->rank();
+    const auto texts = c->all_gather_bytes(std::string(std::size_t(r), 'x') + std::string(1, '\0'));
+    for (int i = 0; i < 3; ++i)
+      good += texts[std::size_t(i)] == std::string(std::size_t(i), 'x') + std::string(1, '\0');
+    double totals[] = {double(r), 0.25};
+    c->sum_on_host(totals);
+    good += totals[0] == 3.0 && totals[1] == 0.75;
+    good += on_any_rank(*c, r == 2);
+    good += !on_any_rank(*c, false);
+    good += first_text(*c, r == 0 ? "" : cat("reason ", r)) == "rank 1 of 3: reason 1";
+    good += first_text(*c, "").empty();
+    double broadcast = r == 1 ? 42.0 : 0.0;
+    c->broadcast(&broadcast, sizeof broadcast, 1, {});
+    good += broadcast == 42.0;
+    c->barrier();
+  });
+  CHECK(good == 3 * 9);
+}
+
+TEST_CASE("collectives: one rank alone copies, and nothing else") {
+  const auto one = single_rank();
+  std::vector<float> in{1.0f, 2.0f}, out{0.0f, 0.0f};
+  one->all_reduce(in.data(), 2, DType::f32, {});
+  one->reduce_scatter(in.data(), out.data(), 2, DType::f32, {});
+  CHECK(out == in);
+  one->all_gather(in.data(), in.data(), 2, DType::f32, {});
+  CHECK(in == std::vector<float>{1.0f, 2.0f});
+  CHECK(one->all_gather_bytes("me") == std::vector<std::string>{"me"});
+  CHECK(first_text(*one, "why") == "why");
+}
+
+TEST_CASE("collectives: ranks that call different operations are told so, and none hangs") {
+  std::vector<float> data(8);
+  const std::string sizes = refusal(3, [&](Collectives& c) {
+    std::vector<float> own(8);
+    c.all_reduce(own.data(), c.rank() == 2 ? 7 : 8, DType::f32, {});
+  });
+  CHECK(sizes.find("ranks disagree") != std::string::npos);
+  CHECK(sizes.find("all_reduce of 7 f32") != std::string::npos);
+  const std::string kinds = refusal(2, [&](Collectives& c) {
+    std::vector<float> own(8);
+    c.rank() ? c.barrier() : c.all_reduce(own.data(), 8, DType::f32, {});
+  });
+  CHECK(kinds.find("barrier") != std::string::npos);
+  const std::string same =
+      refusal(2, [&](Collectives& c) { check_same_on_ranks(c, "the seed", cat(c.rank()), "use one"); });
+  CHECK(same.find("the ranks differ in the seed (rank 0: 0; rank 1: 1); use one") != std::string::npos);
+}
+
+TEST_CASE("collectives: a rank that fails ends those that wait for it, with its reason") {
+  std::atomic<int> heard{0};
+  const std::string why = refusal(3, [&](Collectives& c) {
+    if (c.rank() == 1) fail(Kind::io, "the disk is full");
+    try {
+      c.barrier();
+    } catch (const Error& e) {
+      heard += std::string(e.what()) == "another rank ended the run: rank 1 failed";
+      throw;
+    }
+  });
+  CHECK(why == "the disk is full");
+  CHECK(heard == 2);
+}
+
+// Started by tests/scripts/test_ranks.py, once for each number of ranks.
+TEST_CASE("collectives: MPI gives the loopback's bits" *
+          doctest::skip(std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr)) {
+  const auto mpi = mpi_ranks(kCpu);
+  CHECK(mpi->size() == std::atoi(std::getenv("OMPI_COMM_WORLD_SIZE")));
+  for (const std::int64_t count : {0, 1, 7, 1000, 5000, 40000}) {
+    CAPTURE(count);
+    CHECK(right_sums<float, float>(*mpi, DType::f32, count) == 2);
+    CHECK(right_sums<double, double>(*mpi, DType::f64, count) == 2);
+    CHECK(right_sums<bf16, float>(*mpi, DType::bf16, count) == 2);
+  }
+  // Longer than one message: each element is its index's remainder, so that a piece in the wrong place shows.
+  const std::int64_t count = (std::int64_t(1) << 22) + 3, all = count * mpi->size();
+  std::vector<float> long_one(static_cast<std::size_t>(all));
+  const auto fill = [&] {
+    for (std::size_t i = 0; i < long_one.size(); ++i) long_one[i] = float(i % 8191);
+  };
+  const auto wrong = [&] {
+    std::int64_t n = 0;
+    for (std::size_t i = 0; i < long_one.size(); ++i) n += long_one[i] != float(i % 8191) * float(mpi->size());
+    return n;
+  };
+  fill(), mpi->all_reduce(long_one.data(), all, DType::f32, {});
+  CHECK(wrong() == 0);
+  float* const own = long_one.data() + count * mpi->rank();
+  fill(), mpi->reduce_scatter(long_one.data(), own, count, DType::f32, {}),
+      mpi->all_gather(own, long_one.data(), count, DType::f32, {});
+  CHECK(wrong() == 0);
+  double text = mpi->rank() == mpi->size() - 1 ? 0.5 : 0.0;
+  mpi->broadcast(&text, sizeof text, mpi->size() - 1, {});
+  CHECK(text == 0.5);
+  double totals[] = {double(mpi->rank()), 1.0};
+  mpi->sum_on_host(totals);
+  CHECK(totals[0] == mpi->size() * (mpi->size() - 1) / 2);
+  const auto texts = mpi->all_gather_bytes(std::string(std::size_t(mpi->rank()), 'x'));
+  for (int r = 0; r < mpi->size(); ++r) CHECK(texts[std::size_t(r)] == std::string(std::size_t(r), 'x'));
+  mpi->barrier();
+}
