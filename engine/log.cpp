@@ -105,6 +105,7 @@ JsonLog::JsonLog(std::filesystem::path path, std::optional<std::uint64_t> keep_b
 }
 
 void JsonLog::write(const LogLine& line) {
+  if (!file_) return;
   const std::string text = line.text() + '\n';
   try {
     write_all(file_.get(), std::as_bytes(std::span(text.data(), text.size())), path_);
@@ -117,6 +118,7 @@ void JsonLog::write(const LogLine& line) {
 }
 
 void JsonLog::sync() {
+  if (!file_) return;
   check(::fsync(file_.get()) == 0, Kind::io, [&] { return io_message("write", path_, errno); });
 }
 

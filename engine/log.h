@@ -45,6 +45,8 @@ class LogLine {
 
 class JsonLog {
  public:
+  /// Takes lines and keeps none: for ranks that leave the log to the first one.
+  JsonLog() = default;
   /// Creates `path` or continues it. keep_bytes: cut the file to that many bytes first (what a checkpoint recorded).
   /// Whatever the length, a torn last line is removed. Throws Error{io}.
   explicit JsonLog(std::filesystem::path path, std::optional<std::uint64_t> keep_bytes = std::nullopt);

@@ -166,6 +166,12 @@ Checkpoints::Checkpoints(fs::path folder) : folder_(std::move(folder)) {
   remove_temporaries(folder_);
 }
 
+Checkpoints Checkpoints::read_only(fs::path folder) {
+  Checkpoints c;
+  c.folder_ = std::move(folder);
+  return c;
+}
+
 void Checkpoints::save(std::int64_t step, std::span<const NamedTensor> tensors, const json& state) {
   check(step >= 0, Kind::usage, [&] { return cat("a checkpoint cannot have the negative step ", step); });
   const std::string name = free_name(folder_, step);

@@ -31,6 +31,8 @@ class Checkpoints {
  public:
   /// Opens or creates the folder and removes what a killed process left half written. Throws Error{io}.
   explicit Checkpoints(std::filesystem::path folder);
+  /// A folder that another rank writes: only to be read.
+  static Checkpoints read_only(std::filesystem::path folder);
   /// Writes a checkpoint and then removes all but the last two. When it throws (Error{io}: full disk, ...) the earlier
   /// checkpoints are untouched. `state` must be text and numbers that JSON can hold (NaN becomes null).
   void save(std::int64_t step, std::span<const NamedTensor> tensors, const nlohmann::json& state);
@@ -39,6 +41,7 @@ class Checkpoints {
   const std::filesystem::path& folder() const { return folder_; }
 
  private:
+  Checkpoints() = default;
   std::filesystem::path folder_;
 };
 

@@ -57,6 +57,11 @@ Progress::Progress(std::ostream& out, bool terminal, std::chrono::milliseconds i
 
 Progress Progress::standard() { return {std::cerr, ::isatty(STDERR_FILENO) == 1}; }
 
+Progress Progress::silent() {
+  static std::ostream nowhere(nullptr);
+  return {nowhere, false};
+}
+
 void Progress::update(const ProgressState& state, Clock::time_point now) {
   if (!running_) started_ = now, done_at_start_ = state.done, shown_ = now - interval_, running_ = true;
   const bool new_part = state.what != last_what_ || state.task != last_task_;

@@ -28,6 +28,8 @@ class Progress {
   Progress(std::ostream& out, bool terminal, std::chrono::milliseconds interval = std::chrono::seconds(10));
   /// stderr, as a terminal when it is one.
   static Progress standard();
+  /// Shows nothing: for ranks that leave it to the first one.
+  static Progress silent();
   ~Progress() { clear(); }
   Progress(const Progress&) = delete;
   Progress& operator=(const Progress&) = delete;

@@ -112,6 +112,13 @@ RunFolder RunFolder::open(const fs::path& given, bool resume) {
   return run;
 }
 
+RunFolder RunFolder::join(const fs::path& given, bool continues) {
+  std::error_code error;
+  RunFolder run(fs::absolute(given, error).lexically_normal(), FileHandle());
+  run.continues_ = continues;
+  return run;
+}
+
 RunFolder::~RunFolder() {
   // The file stays: removing it would let a process that just opened it lock a file that no longer has a name.
   if (lock_) [[maybe_unused]]

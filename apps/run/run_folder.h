@@ -16,6 +16,8 @@ class RunFolder {
   /// Throws Error{usage}: the folder holds files and resume is false; resume is true and the files are not those of a
   /// run; another live process writes there (with its pid and host). Throws Error{io}: it cannot be created or written.
   static RunFolder open(const std::filesystem::path& folder, bool resume);
+  /// The folder that another rank of the same run has opened: to read from. `continues` is what open() found there.
+  static RunFolder join(const std::filesystem::path& folder, bool continues);
   RunFolder(RunFolder&&) = default;
   RunFolder& operator=(RunFolder&&) = default;
   ~RunFolder();
