@@ -163,6 +163,12 @@ void add_machine_options(CLI::App& sub, MachineOptions& o) {
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->group(group);
+  sub.add_option("--zero", o.zero,
+                 "Under mpirun: 1 divides the optimizer's state among ranks (ZeRO stage 1; sgd, adam, adamw): the same "
+                 "bits, less memory")
+      ->capture_default_str()
+      ->check(CLI::IsMember({0, 1}))
+      ->group(group);
   sub.add_flag("--no-graph", o.no_graph,
                "cuda, emulated: launch every kernel of a training step instead of replaying a recorded step")
       ->group(group);
@@ -191,7 +197,7 @@ void apply_config_text(CLI::App& sub, std::string_view source_text, const std::s
   }
   for (const auto& [key, node] : table) {
     std::string name(key.str());
-    if (name == kSettingsKey) continue;  // what the methods made of their options, for people
+    if (name == kSettingsKey || name == kRanksKey) continue;  // records of what a run did, not flags
     CLI::Option* const option = sub.get_option_no_throw("--" + name);
     check(option != nullptr && name != "config", Kind::usage,
           [&] { return cat(source, ": '", name, "' is not a flag of 'evergrad ", sub.get_name(), "'"); });

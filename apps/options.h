@@ -47,6 +47,7 @@ struct MachineOptions {
   std::string device = "cpu", precision = "auto";
   int threads = 0;
   bool no_graph = false;
+  int zero = 0;  // stage of sharding
 };
 
 /// A finite number of [low, high]. CLI::Range would let nan pass, since no comparison with it is true.

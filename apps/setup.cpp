@@ -1,18 +1,21 @@
 // apps/setup.cpp - see setup.h.
 #include "apps/setup.h"
 
+#include <algorithm>
+#include <iostream>
 #include <set>
 
-#include <iostream>
-
+#include "apps/distributed/launch.h"
 #include "engine/cpu/features.h"
 #include "engine/parallel.h"
 
 namespace eg {
 
-ResolvedMachine resolve_machine(const MachineOptions& o) {
+ResolvedMachine resolve_machine(const MachineOptions& o, int ranks) {
   set_num_threads(o.threads);
+  if (o.threads == 0 && ranks > 1) set_num_threads(std::max(1, num_threads() / ranks_on_this_host()));
   ResolvedMachine m;
+  m.ranks = ranks, m.zero = o.zero;
   m.record_steps = !o.no_graph;
   m.device = parse_device(o.device);
   kernels(m.device);  // throws when the device is not here
@@ -75,9 +78,15 @@ LoaderConfig base_loader(const DataOptions& data, const ModelOptions& model, std
   return c;
 }
 
+namespace {
+std::int64_t ranks_of(const Config& c) { return c.find(kRanksKey) ? c.whole(kRanksKey) : 1; }
+}  // namespace
+
 void check_resumable(const RunFolder& folder, const Config& now) {
   const Config before = Config::read(folder.config());
-  const std::set<std::string, std::less<>> free{"checkpoint-seconds", "workers", "no-graph"};
+  std::set<std::string, std::less<>> free{"checkpoint-seconds", "workers", "no-graph", "zero", kRanksKey};
+  // Another number of ranks has other shares of the cores.
+  if (ranks_of(before) != ranks_of(now)) free.insert("threads");
   // The flags first: a changed --lr explains more than the changed settings that follow from it.
   std::set<std::string, std::less<>> but_settings = free;
   but_settings.insert(kSettingsKey);
@@ -113,6 +122,8 @@ void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, con
   c.set("drop-path", m.drop_path), c.set("registers", m.registers);
   c.set("device", to_string(machine.device)), c.set("precision", machine.precision), c.set("threads", num_threads());
   c.set("no-graph", !machine.record_steps);
+  if (machine.zero) c.set("zero", machine.zero);
+  if (machine.ranks > 1) c.set(kRanksKey, machine.ranks);
 }
 
 }  // namespace eg

@@ -16,11 +16,14 @@ struct ResolvedMachine {
   std::string precision;  // "fp32" or "bf16", never "auto"
   DType activation = DType::f32;
   bool record_steps = true;
+  int ranks = 1;  // processes that share every batch
+  int zero = 0;
 };
 
 /// Sets the thread count, checks that the device exists, resolves --precision auto: bf16 where this processor
 /// multiplies bf16 matrices faster than fp32 ones. Throws Error{usage|device}.
-ResolvedMachine resolve_machine(const MachineOptions& o);
+/// With --threads 0 the ranks of a machine share its cores.
+ResolvedMachine resolve_machine(const MachineOptions& o, int ranks = 1);
 /// Opens the data set; what that found but tolerated (corrupt images left out) goes to standard error, by name.
 std::shared_ptr<const Dataset> open_data(const DataOptions& o);
 VitConfig vit_of(const ModelOptions& o, std::int64_t classes, DType activation);
@@ -32,6 +35,8 @@ void resolve_model(ModelOptions& o);
 /// In config.toml, beside the flags: what every method does with every number in it, its own default learning rate
 /// included. A record, not a flag: reading a configuration back leaves it out, resuming compares it.
 constexpr const char* kSettingsKey = "method-settings";
+/// In config.toml too, where there are several; a run may go on with another number.
+constexpr const char* kRanksKey = "ranks";
 /// Throws Error{usage} that names the first flag, and both its values, in which `now` is not the configuration that the
 /// folder's run was started with. What only steers the work and not its results may differ.
 void check_resumable(const RunFolder& folder, const Config& now);

@@ -18,7 +18,7 @@ Tensor borrow(const T* data, const Shape& shape, Device device) {
 constexpr std::size_t kMostRecordings = 8;
 
 std::string signature(const StepInputs& in) {
-  std::string text;
+  std::string text = cat(in.global_count, in.shared ? "s;" : ";");
   for (const Tensor* t : {&in.images, &in.crop, &in.labels, &in.soft_labels, &in.class_mask})
     text += *t ? cat(t->dtype(), t->shape(), ";") : std::string("-;");
   return text;
@@ -35,7 +35,7 @@ void copy_into(StepInputs& to, const StepInputs& from) {
 /// Memory of its own for each input, not the batch's or the pool's.
 StepInputs own(const StepInputs& from) {
   const auto clone = [](const Tensor& t) { return t ? t.clone() : Tensor{}; };
-  return {from.count,         clone(from.images),      clone(from.crop),
+  return {from.count,         from.global_count,       from.shared,           clone(from.images), clone(from.crop),
           clone(from.labels), clone(from.soft_labels), clone(from.class_mask)};
 }
 
@@ -44,6 +44,7 @@ StepInputs own(const StepInputs& from) {
 StepInputs inputs_of(const Batch& batch, const Tensor& class_mask, std::int64_t classes, Device device) {
   StepInputs in;
   const std::int64_t n = in.count = batch.count;
+  in.global_count = batch.global_count, in.shared = batch.ranks > 1;
   in.images = borrow(batch.images.data(), {n, batch.channels, batch.size, batch.size}, device);
   if (!batch.crop.empty()) in.crop = borrow(batch.crop.data(), {n, 3}, device);
   if (batch.soft_labels.empty())

@@ -14,12 +14,14 @@ namespace eg {
 
 /// What a step reads from its batch, on the trainer's device. All but images may be absent.
 struct StepInputs {
-  std::int64_t count = 0;
-  Tensor images;       // u8 [B, C, S, S]
-  Tensor crop;         // i32 [B, 3]
-  Tensor labels;       // i32 [B]
-  Tensor soft_labels;  // stat [B, K]; instead of labels
-  Tensor class_mask;   // u8 [K]
+  std::int64_t count = 0;         // images of this rank
+  std::int64_t global_count = 0;  // of all ranks: what the mean loss is divided by
+  bool shared = false;            // the batch is spread over ranks: gradients and sums are all of theirs
+  Tensor images;                  // u8 [B, C, S, S]
+  Tensor crop;                    // i32 [B, 3]
+  Tensor labels;                  // i32 [B]
+  Tensor soft_labels;             // stat [B, K]; instead of labels
+  Tensor class_mask;              // u8 [K]
 };
 struct StepOutputs {
   std::vector<Tensor> losses, corrects;  // one of each per micro-batch

@@ -6,7 +6,10 @@
 #include <cstring>
 #include <utility>
 
+#include "apps/distributed/sharded_optimizer.h"
 #include "autograd/functions.h"
+#include "engine/collectives/agree.h"
+#include "engine/file.h"
 #include "engine/memory.h"
 
 namespace eg {
@@ -62,7 +65,17 @@ Trainer::Trainer(const TrainerConfig& config)
   for (const Param* p : params_)
     if (!p->frozen) all_gradients_.push_back({p->offset, p->offset + p->size()});
 
-  optimizer_ = make_optimizer(config.method, {params_, &arena_, config.vit.depth}, config.lr, config.weight_decay);
+  ranks_ = config.ranks ? config.ranks : single_rank(config.device);
+  const Parameters parameters{params_, &arena_, config.vit.depth};
+  optimizer_ = config.zero && ranks_->size() > 1
+                   ? make_sharded_optimizer(config.method, parameters, config.lr, config.weight_decay, ranks_)
+                   : make_optimizer(config.method, parameters, config.lr, config.weight_decay);
+  buckets_.emplace(params_, arena_, config.vit.depth, ranks_);
+  check(ranks_->size() == 1 || optimizer_->probe_images() == 0, Kind::usage, [&] {
+    return cat(to_text(config.method),
+               " watches its network on images of each task, which several ranks would have to ",
+               "choose together; run it with one rank");
+  });
   if (const std::int64_t images = optimizer_->probe_images())
     probe_ = std::make_unique<ActivityProbe>(model_.config, images, config.device);
   if (config.ema > 0.0) ema_ = std::make_unique<Ema>(arena_, config.ema);
@@ -101,7 +114,7 @@ VitContext Trainer::context(bool training, const Tensor& crop) const {
 Tensor Trainer::loss_of(const StepInputs& in, std::int64_t begin, std::int64_t end, bool training, Tensor* correct) {
   const Tensor logits = forward(model_, rows(in.images, begin, end), context(training, rows(in.crop, begin, end)));
   return cross_entropy(logits, rows(in.labels, begin, end), rows(in.soft_labels, begin, end), in.class_mask,
-                       config_.smoothing, double(in.count), correct);
+                       config_.smoothing, double(in.global_count), correct);
 }
 
 namespace {
@@ -129,40 +142,71 @@ class Elsewhere {
 
 }  // namespace
 
-/// Forward and backward: the whole batch's gradient. `out` receives losses and counts; where it is given, a bad loss on
-/// a host device stops the run. on_gradient_final may be empty.
+/// Forward and backward: the whole batch's gradient, summed over the ranks that share it. `out` receives this rank's losses
+/// and counts; where it is given, a bad loss on a host device stops the run (of one rank; several must stop together).
+/// on_gradient_final hears of every group whose gradient is final, in the last pass.
 void Trainer::enqueue_gradient(const StepInputs& in, StepOutputs* out, bool training,
-                               const std::function<void(int)>& on_gradient_final) {
+                               const GradientBuckets::Reduced& on_gradient_final) {
   // Gradient accumulation: the mean over the whole batch, split into passes, is the sum of the parts over one divisor.
   const std::int64_t parts = std::min<std::int64_t>(config_.accumulate, in.count);
+  if (in.shared) buckets_->begin();
+  if (parts == 0) arena_.grad.set_zero();  // a rank without images: the others' gradient is the whole
   for (std::int64_t part = 0; part < parts; ++part) {
     const std::int64_t begin = in.count * part / parts, end = in.count * (part + 1) / parts;
     Tape tape;
     const Watched watched(tape, model_, part > 0);
-    if (part + 1 == parts && on_gradient_final) tape.on_gradient_final(on_gradient_final);
+    if (part + 1 == parts)
+      tape.on_gradient_final([&](int group) {
+        in.shared ? buckets_->local_final(group, {}, on_gradient_final) : on_gradient_final(group, {});
+      });
     Tensor correct;
     const Tensor loss = loss_of(in, begin, end, training, &correct);
     if (out) {
-      if (config_.device.is_host() && !std::isfinite(sum(loss)))
-        report_divergence(in, training ? "the loss" : "the loss of the new task", training, sum(loss));
+      if (config_.device.is_host() && !in.shared)
+        check_loss(false, sum(loss), sum(loss), [&] {
+          return divergence(in, training ? "the loss" : "the loss of the new task", training, sum(loss));
+        });
       out->losses.push_back(loss), out->corrects.push_back(correct);
     }
     backward(tape, loss);
   }
+  if (in.shared) buckets_->finish({}, on_gradient_final);
+}
+
+/// Activity counters of hidden units go on from step to step: the first rank's hold what was counted so far, the others
+/// begin at zero, so that their sum counts everybody's images once.
+void Trainer::begin_counting(const StepInputs& in) {
+  if (!in.shared || ranks_->rank() == 0) return;
+  for (const Param* p : params_)
+    for (const Tensor* t : {&p->sums.absolute, &p->sums.positive, &p->sums.value, &p->sums.rows})
+      if (*t) t->set_zero();
+}
+void Trainer::finish_counting(const StepInputs& in) {
+  if (!in.shared) return;
+  for (const Param* p : params_)
+    for (const Tensor* t : {&p->sums.absolute, &p->sums.positive, &p->sums.value, &p->sums.rows})
+      if (*t) ranks_->all_reduce(t->data(), t->size(), t->dtype(), {});
 }
 
 /// Everything that the device does in a step. Only enqueues, so that it can be recorded.
 void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) {
-  ctx.images = in.count;
-  const auto observe = [&](int group) { optimizer_->on_gradient_final(group, ctx); };
+  ctx.images = in.global_count;
+  const auto observe = [&](int group, Stream stream) {
+    StepContext there = ctx;
+    there.stream = stream;
+    optimizer_->on_gradient_final(group, there);
+  };
+  const auto unobserved = [](int, Stream) {};
+  begin_counting(in);
   if (optimizer_->ascends()) {
     // The losses that are reported are those of the weights as they are.
-    enqueue_gradient(in, &out, true, {});
+    enqueue_gradient(in, &out, true, unobserved);
     const Elsewhere elsewhere(params_, optimizer_->ascend(ctx));
     enqueue_gradient(in, nullptr, true, observe);
   } else {
     enqueue_gradient(in, &out, true, observe);
   }
+  finish_counting(in);
   EVERGRAD_CALL(config_.device, global_norm,
                 GlobalNorm{.grad = arena_.grad.view(), .segments = all_gradients_, .step = ctx.device_step});
   optimizer_->step(ctx);
@@ -189,20 +233,23 @@ StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& cla
 
 StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& class_mask) {
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
-  ctx.images = batch.count;  // here, because a replayed step is not enqueued again
+  ctx.images = batch.global_count;  // here, because a replayed step is not enqueued again
   record().first_sample = std::int64_t(batch.first_sample);
   optimizer_->prepare(ctx);
   upload_record();
   const StepOutputs& out = graph_.run(batch, class_mask, model_.config.classes,
                                       [&](const StepInputs& in, StepOutputs& outputs) { enqueue(in, outputs, ctx); });
 
-  StepResult result;
-  result.count = batch.count;
-  for (const Tensor& loss : out.losses) result.loss += sum(loss);
-  for (const Tensor& correct : out.corrects) result.correct += std::int64_t(sum(correct));
-  if (!std::isfinite(result.loss))
-    report_divergence(inputs_of(batch, class_mask, model_.config.classes, config_.device), "the loss", true,
-                      result.loss);
+  double mine = 0.0, correct = 0.0;
+  for (const Tensor& loss : out.losses) mine += sum(loss);
+  for (const Tensor& t : out.corrects) correct += sum(t);
+  const bool shared = batch.ranks > 1;
+  double totals[] = {mine, correct};
+  sum_shared(shared, totals);
+  StepResult result{.loss = totals[0], .correct = std::int64_t(totals[1]), .count = batch.global_count};
+  check_loss(shared, mine, result.loss, [&] {
+    return divergence(inputs_of(batch, class_mask, model_.config.classes, config_.device), "the loss", true, mine);
+  });
   download_record();
   result.applied = record().finite != 0;
   optimizer_->after_step(ctx);
@@ -213,7 +260,20 @@ StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& c
   return result;
 }
 
-void Trainer::report_divergence(const StepInputs& in, const std::string& which, bool training, double loss) {
+void Trainer::sum_shared(bool shared, std::span<double> values) const {
+  check(!shared || ranks_->size() > 1, Kind::internal,
+        [] { return std::string("a batch is shared among ranks, but the trainer knows of no others"); });
+  if (shared) ranks_->sum_on_host(values);
+}
+
+/// Throws Diverged, with the same text on all ranks, when the loss of all of them is not finite.
+void Trainer::check_loss(bool shared, double mine, double total, const std::function<std::string()>& explain) const {
+  if (std::isfinite(total)) return;
+  const std::string text = std::isfinite(mine) ? std::string() : explain();
+  throw Diverged(shared ? first_text(*ranks_, text) : text);
+}
+
+std::string Trainer::divergence(const StepInputs& in, const std::string& which, bool training, double loss) {
   Tape tape;
   tape.watch_nonfinite(true);
   {
@@ -221,27 +281,32 @@ void Trainer::report_divergence(const StepInputs& in, const std::string& which, 
     loss_of(in, 0, in.count, training, nullptr);
   }
   const std::string op = tape.first_nonfinite_op();
-  throw Diverged(cat(which, " is ", loss, " at step ", record().step, " (seed ", record().seed, ", first sample ",
-                     record().first_sample, "); first operation with a non-finite result: ",
-                     op.empty() ? "none, the weights themselves are not finite" : op, "; use a smaller --lr"));
+  return cat(which, " is ", loss, " at step ", record().step, " (seed ", record().seed, ", first sample ",
+             record().first_sample, "); first operation with a non-finite result: ",
+             op.empty() ? "none, the weights themselves are not finite" : op, "; use a smaller --lr");
 }
 
 Evaluation Trainer::evaluate(Loader& loader, const Tensor& class_mask) {
   const std::unique_ptr<Ema::Applied> averaged = ema_ ? ema_->apply() : nullptr;
-  Evaluation e;
-  std::int64_t correct_count = 0;
+  const bool shared = loader.config().ranks > 1;
+  double totals[] = {0.0, 0.0, 0.0};  // loss, correct, images
+  std::string bad;                    // why a loss is not finite
   while (const Batch* batch = loader.next()) {
     const StepInputs in = inputs_of(*batch, class_mask, model_.config.classes, config_.device);
     Tensor correct;
     const Tensor logits = forward(model_, in.images, context(false));
     const Tensor loss = cross_entropy(logits, in.labels, {}, class_mask, 0.0, 1.0, &correct);
     const double value = sum(loss);
-    if (!std::isfinite(value)) report_divergence(in, "the test loss", false, value);
-    e.loss += value;
-    correct_count += std::int64_t(sum(correct));
-    e.count += batch->count;
+    totals[0] += value, totals[1] += sum(correct), totals[2] += double(batch->count);
+    if (std::isfinite(value)) continue;
+    bad = divergence(in, "the test loss", false, value);
+    break;
   }
-  if (e.count) e.loss /= double(e.count), e.accuracy = double(correct_count) / double(e.count);
+  const double mine = totals[0];
+  sum_shared(shared, totals);
+  check_loss(shared, mine, totals[0], [&] { return bad; });
+  Evaluation e{.count = std::int64_t(totals[2])};
+  if (e.count) e.loss = totals[0] / double(e.count), e.accuracy = totals[1] / double(e.count);
   return e;
 }
 
@@ -257,11 +322,13 @@ void Trainer::gradient_alone(const Batch& batch, const Tensor& class_mask) {
     if (p->sums) watched.emplace_back(p, std::exchange(p->sums, {}));
   const StepInputs in = inputs_of(batch, class_mask, model_.config.classes, config_.device);
   StepOutputs out;
-  enqueue_gradient(in, &out, false, {});
-  double loss = 0.0;
-  for (const Tensor& t : out.losses) loss += sum(t);
+  enqueue_gradient(in, &out, false, [](int, Stream) {});
+  double mine = 0.0;
+  for (const Tensor& t : out.losses) mine += sum(t);
+  double total[] = {mine};
+  sum_shared(in.shared, total);
   for (auto& [p, sums] : watched) p->sums = std::move(sums);
-  if (!std::isfinite(loss)) report_divergence(in, "the loss of the new task", false, loss);
+  check_loss(in.shared, mine, total[0], [&] { return divergence(in, "the loss of the new task", false, mine); });
 }
 
 void Trainer::begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state,
@@ -289,6 +356,15 @@ std::vector<NamedTensor> Trainer::state() {
   if (probe_) probe_->visit_state([&](const std::string& name, Tensor& t) { all.push_back({name, t}); });
   heads_.visit_state([&](const std::string& name, Tensor& t) { all.push_back({name, t}); });
   return all;
+}
+
+void Trainer::check_ranks_agree() const {
+  if (ranks_->size() == 1) return;
+  const Tensor weights = arena_.master.to(kCpu);
+  const std::uint64_t sum = checksum_of({static_cast<const std::byte*>(weights.data()), weights.bytes()});
+  check_same_on_ranks(*ranks_, "the bits of their weights", cat(std::hex, sum),
+                      "their machines compute differently: use the same processor, build and --threads on all of them, "
+                      "and continue from the last checkpoint");
 }
 
 void Trainer::expect_heads(std::int64_t count) {

@@ -3,11 +3,14 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
 #include "apps/activity_probe.h"
+#include "apps/distributed/gradient_buckets.h"
 #include "apps/options.h"
 #include "apps/step_graph.h"
 #include "autograd/tape.h"
@@ -26,10 +29,13 @@ struct TrainerConfig {
   double lr = -1.0, weight_decay = -1.0, clip_norm = 1.0, smoothing = 0.0, ema = 0.0;
   int accumulate = 1;
   std::uint64_t seed = 1;
-  bool record_steps = true;          // replay a recorded step on devices that can record one
-  std::vector<double> mean, stddev;  // per channel, of pixel values in [0, 1]
+  bool record_steps = true;            // replay a recorded step on devices that can record one
+  std::vector<double> mean, stddev;    // per channel, of pixel values in [0, 1]
+  int zero = 0;                        // 1: with several ranks, the optimizer's state is divided among them
+  std::shared_ptr<Collectives> ranks;  // what shares every batch; null: this process alone
 };
 
+/// Of the whole batch, all ranks together.
 struct StepResult {
   double loss = 0.0;
   std::int64_t correct = 0, count = 0;
@@ -64,6 +70,9 @@ class Trainer {
   Trainer(const Trainer&) = delete;
   Trainer& operator=(const Trainer&) = delete;
 
+  /// With several ranks, all of them call the same functions in the same order; a batch is shared when its loader shared it
+  /// (LoaderConfig::ranks), then sums, gradients and what is thrown are the same on all of them.
+  ///
   /// One update from one batch; several, or none (count 0), where the method says so: then the result is the first one's.
   /// lr_factor: the schedule's value relative to the base rate. class_mask: u8 [K] or empty.
   /// Throws Diverged when the loss is not finite, or after 20 skipped updates in a row.
@@ -95,13 +104,17 @@ class Trainer {
   /// What forward() needs beside the images; crop [B, 3] is for training.
   VitContext context(bool training, const Tensor& crop = {}) const;
   Device device() const { return config_.device; }
+  Collectives& ranks() const { return *ranks_; }
   std::uint64_t seed() const { return config_.seed; }
   /// Steps that were replayed from a recording.
   std::int64_t replays() const { return graph_.replays(); }
 
+  /// Throws Error{usage} when the ranks' weights are not the same, bit for bit: then they no longer train one network.
+  void check_ranks_agree() const;
+
   /// Room for the heads of tasks 0 .. count-1, which had been put away when the checkpoint to restore was written.
   void expect_heads(std::int64_t count);
-  /// Every tensor that a bitwise resume needs, by name; restored() after their values were replaced.
+  /// Every tensor that a bitwise resume needs, by name; restored() after their values were replaced. All ranks call both.
   std::vector<NamedTensor> state();
   void restored();
   std::string describe() const;
@@ -115,9 +128,13 @@ class Trainer {
   StepResult update(const Batch& batch, double lr_factor, const Tensor& class_mask);
   Tensor loss_of(const StepInputs& in, std::int64_t begin, std::int64_t end, bool training, Tensor* correct);
   void enqueue_gradient(const StepInputs& in, StepOutputs* out, bool training,
-                        const std::function<void(int)>& on_gradient_final);
+                        const GradientBuckets::Reduced& on_gradient_final);
   void enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx);
-  [[noreturn]] void report_divergence(const StepInputs& in, const std::string& which, bool training, double loss);
+  void begin_counting(const StepInputs& in);
+  void finish_counting(const StepInputs& in);
+  std::string divergence(const StepInputs& in, const std::string& which, bool training, double loss);
+  void check_loss(bool shared, double mine, double total, const std::function<std::string()>& explain) const;
+  void sum_shared(bool shared, std::span<double> values) const;
 
   TrainerConfig config_;
   Vit model_;
@@ -130,6 +147,8 @@ class Trainer {
   Tensor host_record_, device_record_;
   Tensor mean_, stddev_;
   std::vector<Segment> all_gradients_;
+  std::shared_ptr<Collectives> ranks_;
+  std::optional<GradientBuckets> buckets_;
   StepGraph graph_;
 };
 

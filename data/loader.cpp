@@ -137,7 +137,7 @@ struct Loader::State {
     b.global_count = std::min(config.batch, samples.size() - begin);
     const std::int64_t first = begin + b.global_count * config.rank / config.ranks;
     const std::int64_t last = begin + b.global_count * (config.rank + 1) / config.ranks;
-    b.count = last - first;
+    b.count = last - first, b.ranks = config.ranks;
     b.channels = config.format.channels;
     b.size = config.format.size;
     b.first_sample = std::uint64_t(b.epoch) * std::uint64_t(samples.size()) + std::uint64_t(first);

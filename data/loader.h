@@ -44,6 +44,7 @@ struct AlignedBytes {
 struct Batch {
   std::int64_t count = 0;         // images of this rank; 0 only when the last partial batch is smaller than `ranks`
   std::int64_t global_count = 0;  // of all ranks
+  int ranks = 1;                  // that share it; 1: every rank that loads it has all of it
   int channels = 0, size = 0;
   std::int64_t epoch = 0, index = 0;    // batch number within the epoch
   std::uint64_t first_sample = 0;       // global sample number of image 0: epoch x samples + position; images follow on

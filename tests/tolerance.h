@@ -85,6 +85,12 @@ inline constexpr double kDriftSeed = 1e-4;
 inline double drift_bound(double largest_disturbance, double loss) {
   return largest_disturbance + kLossAgreement * (1.0 + std::abs(loss));
 }
+/// The same for two trainings in double, whose gradients differ by kGradientAgreementInDouble: here for other numbers of
+/// ranks, which add up the same images' gradients in another order.
+inline constexpr double kDriftSeedInDouble = 10.0 * kGradientAgreementInDouble;
+inline double drift_bound_in_double(double largest_disturbance, double loss) {
+  return largest_disturbance + kLossAgreementInDouble * (1.0 + std::abs(loss));
+}
 /// Two orders of the same sums in double: 2^-53 times 10^5, for lengths up to 10^4 and conditions up to 10^3.
 inline constexpr double kSameInDouble = 1e-11;
 

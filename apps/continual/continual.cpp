@@ -17,12 +17,15 @@
 #include "apps/continual/position.h"
 #include "apps/continual/summary.h"
 #include "apps/diagnosis/diagnosis.h"
+#include "apps/distributed/launch.h"
+#include "apps/distributed/rank_files.h"
 #include "apps/run/checkpoint.h"
 #include "apps/run/progress.h"
 #include "apps/run/run_folder.h"
 #include "apps/run/signals.h"
 #include "apps/run/table.h"
 #include "data/preview.h"
+#include "engine/collectives/agree.h"
 #include "engine/log.h"
 #include "engine/parallel.h"
 #include "optim/schedule.h"
@@ -48,48 +51,52 @@ std::string base64(const std::string& bytes) {
 }
 
 /// Raised inside the loops when a signal asked to stop; everything was saved.
-struct Stopped {};
+struct Stopped {
+  int exit_code;
+};
 
 class Benchmark {
  public:
-  explicit Benchmark(const ContinualOptions& options)
-      : plan_(options), o_(plan_.options()), pairs_(plan_.pairs()), stream_(plan_.stream(pairs_[0].seed)) {}
+  Benchmark(const ContinualOptions& options, std::shared_ptr<Collectives> ranks)
+      : ranks_(std::move(ranks)),
+        plan_(options, ranks_->size()),
+        o_(plan_.options()),
+        pairs_(plan_.pairs()),
+        stream_(plan_.stream(pairs_[0].seed)) {}
 
   int run() {
     const Config config = plan_.config();
-    RunFolder folder = RunFolder::open(o_.out, o_.resume);
+    RunFolder folder = open_run_folder(o_.out, o_.resume, *ranks_);
     if (folder.continues())
       check_resumable(folder, config);
-    else
+    else if (first())
       config.write(folder.config());
     folder_ = &folder;
-    Checkpoints checkpoints(folder.checkpoints());
+    Checkpoints checkpoints = open_checkpoints(folder, *ranks_);
     checkpoints_ = &checkpoints;
-    Progress progress = Progress::standard();
+    Progress progress = rank_progress(*ranks_);
     progress_ = &progress;
     std::optional<Checkpoint> resumed = load(checkpoints);
-    JsonLog log(folder.metrics(),
-                resumed ? std::optional<std::uint64_t>(resumed->state.at("log_bytes").get<std::uint64_t>())
-                        : std::optional<std::uint64_t>(0));
+    JsonLog log = open_log(folder, resumed ? resumed->state.at("log_bytes").get<std::uint64_t>() : 0, *ranks_);
     log_ = &log;
     if (!resumed) announce();
     catch_stop_signals();
     try {
       for (; at_.run < pairs_.size(); next_pair()) run_pair(resumed ? &*resumed : nullptr), resumed.reset();
-    } catch (const Stopped&) {
+    } catch (const Stopped& stopped) {
       progress.clear();
       std::cout << "Stopped by a signal and saved; continue with the same command and --resume.\n";
-      return stop_exit_code();
+      return stopped.exit_code;
     }
     progress.clear();
     return finish();
   }
 
  private:
+  bool first() const { return ranks_->rank() == 0; }
+
   std::optional<Checkpoint> load(const Checkpoints& checkpoints) {
-    std::vector<std::string> notes;
-    std::optional<Checkpoint> c = checkpoints.load_latest(&notes);
-    for (const std::string& n : notes) std::cerr << "evergrad: " << n << '\n';
+    std::optional<Checkpoint> c = load_latest(checkpoints, *ranks_);
     if (!c) return c;
     for (const auto& r : c->state.at("results")) results_.push_back(result_from_json(r));
     at_ = position_from_json(c->state.at("position"));
@@ -109,10 +116,12 @@ class Benchmark {
   }
 
   void save(Trainer* trainer) {
+    last_save_ = Clock::now();
+    const std::vector<NamedTensor> tensors = trainer ? all_state(*trainer) : std::vector<NamedTensor>{};
+    if (!first()) return;
     log_->sync();
     nlohmann::json results = nlohmann::json::array();
     for (const RunResult& r : results_) results.push_back(eg::to_json(r));
-    const std::vector<NamedTensor> tensors = trainer ? all_state(*trainer) : std::vector<NamedTensor>{};
     checkpoints_->save(++saves_, tensors,
                        {{"position", to_json(at_)},
                         {"results", results},
@@ -130,9 +139,9 @@ class Benchmark {
 
   /// Saves now and then, and when a signal asks to stop.
   void pause_point(Trainer* trainer) {
-    const bool stop = stop_signal() != 0;
-    if (stop || seconds_since(last_save_) >= o_.checkpoint_seconds) save(trainer);
-    if (stop) throw Stopped{};
+    const int stop = agreed_stop(*ranks_);
+    if (on_any_rank(*ranks_, stop || seconds_since(last_save_) >= o_.checkpoint_seconds)) save(trainer);
+    if (stop) throw Stopped{stop};
   }
 
   void next_pair() {
@@ -147,7 +156,9 @@ class Benchmark {
     const Pair& pair = pairs_[at_.run];
     stream_ = plan_.stream(pair.seed);
     current_.method = pair.method, current_.seed = pair.seed;
-    Trainer trainer(with_stats(plan_.trainer(pair, *stream_), plan_, stream_->task(0)));
+    TrainerConfig config = with_stats(plan_.trainer(pair, *stream_), plan_, stream_->task(0));
+    config.ranks = ranks_;
+    Trainer trainer(config);
     std::optional<Probe> probe;
     if (plan_.cadence().any()) {
       probe.emplace(trainer, ProbeOptions{.fixed_images = plan_.probe_samples(stream_->task(0), kFixedImages).size()});
@@ -196,7 +207,7 @@ class Benchmark {
       // Opened by the first method that asks for a batch: most do not.
       std::optional<Loader> once;
       const auto next = [&] {
-        if (!once) once.emplace(plan_.data(), task.train, task.transform, plan_.loader(task, pair.seed, false));
+        if (!once) once.emplace(plan_.data(), task.train, task.transform, part(plan_.loader(task, pair.seed, false)));
         return once->next();
       };
       trainer.begin_task(at_.task, at_.task == 0 ? "keep" : plan_.trainer_head(), o_.optimizer_state == "keep", next,
@@ -209,7 +220,7 @@ class Benchmark {
       if (probe_) probe_->task_begins();
       if (probe_ && at_.task == 0) log_samples(task);
     }
-    Loader loader(plan_.data(), task.train, task.transform, plan_.loader(task, pair.seed, true));
+    Loader loader(plan_.data(), task.train, task.transform, part(plan_.loader(task, pair.seed, true)));
     loader.seek(at_.epoch, at_.batch);
     double waited = 0.0;
     const std::int64_t per_epoch = loader.batches_per_epoch(), steps = per_epoch * o_.training.epochs;
@@ -256,6 +267,11 @@ class Benchmark {
 
   static double share(std::int64_t part, std::int64_t whole) { return whole ? double(part) / double(whole) : 0.0; }
 
+  LoaderConfig part(LoaderConfig config) const {
+    share_batches(config, *ranks_);
+    return config;
+  }
+
   void test_now(Trainer& trainer, const Task& task) {
     at_.curve.push_back(test_task(plan_, pairs_[at_.run], trainer, task, own_test(task)).accuracy);
   }
@@ -274,6 +290,7 @@ class Benchmark {
   }
 
   void evaluate_task(Trainer& trainer, const Task& task) {
+    trainer.check_ranks_agree();
     const Pair& pair = pairs_[at_.run];
     const SampleSet own = own_test(task);
     const Evaluation e = test_task(plan_, pair, trainer, task, own);
@@ -385,6 +402,7 @@ class Benchmark {
   }
 
   void write_summary(bool finished) const {
+    if (!first()) return;
     nlohmann::json results = nlohmann::json::array();
     for (const RunResult& r : results_) results.push_back(eg::to_json(r));
     write_json(folder_->summary(), {{"finished", finished},
@@ -397,9 +415,11 @@ class Benchmark {
 
   int finish() {
     write_summary(true);
+    if (!first()) return 0;
     return print_results(folder_->path(), results_, stream_->describe());
   }
 
+  const std::shared_ptr<Collectives> ranks_;
   const Plan plan_;
   const ContinualOptions& o_;
   const std::vector<Pair>& pairs_;
@@ -419,7 +439,15 @@ class Benchmark {
 }  // namespace
 
 int run_continual(const ContinualOptions& options) {
-  return options.jobs > 1 || !options.sweep.empty() ? run_farm(options) : Benchmark(options).run();
+  const std::shared_ptr<Collectives> ranks = connect_ranks(parse_device(options.machine.device));
+  return run_as_rank(*ranks, [&] {
+    if (options.jobs == 1 && options.sweep.empty()) return Benchmark(options, ranks).run();
+    check(ranks->size() == 1, Kind::usage, [&] {
+      return cat("--jobs and --sweep start processes of their own, which ", ranks->size(),
+                 " ranks would do once each; start evergrad without a launcher, or leave them out");
+    });
+    return run_farm(options);
+  });
 }
 
 }  // namespace eg

@@ -7,6 +7,7 @@
 #include <set>
 
 #include "apps/continual/position.h"
+#include "apps/distributed/launch.h"
 #include "apps/run/checkpoint.h"
 #include "apps/run/table.h"
 
@@ -15,7 +16,9 @@ namespace {
 
 Evaluation test_under(const Plan& plan, const Pair& pair, Trainer& trainer, const Task& task, const SampleSet& samples,
                       const Tensor& mask) {
-  Loader loader(plan.data(), samples, task.transform, plan.loader(task, pair.seed, false));
+  LoaderConfig config = plan.loader(task, pair.seed, false);
+  share_batches(config, trainer.ranks());
+  Loader loader(plan.data(), samples, task.transform, config);
   return trainer.evaluate_task(task.index, loader, mask);
 }
 

@@ -15,6 +15,7 @@ SampleSet own_test(const Task& task);
 /// Pixel mean and deviation of the first task's training images: what the network of a pair normalises with.
 TrainerConfig with_stats(TrainerConfig config, const Plan& plan, const Task& first);
 
+/// With several ranks in the trainer, each tests a part of the images.
 /// Test accuracy on the given samples of a task, under the test mask of `mask_of` (usually the same task).
 Evaluation test_task(const Plan& plan, const Pair& pair, Trainer& trainer, const Task& task, const SampleSet& samples);
 

@@ -41,9 +41,9 @@ ProbeCadence parse_probe_cadence(const std::string& text) {
   return cadence;
 }
 
-Plan::Plan(const ContinualOptions& given)
+Plan::Plan(const ContinualOptions& given, int ranks)
     : o_(given),
-      machine_(resolve_machine(o_.machine)),
+      machine_(resolve_machine(o_.machine, ranks)),
       methods_(split_list(o_.methods)),
       seeds_(parse_seeds(o_.seeds)),
       data_(open_data(o_.data)) {
@@ -152,7 +152,7 @@ TrainerConfig Plan::trainer(const Pair& pair, const TaskStream& stream) const {
   TrainerConfig c;
   const TrainingOptions& t = o_.training;
   c.vit = vit_of(o_.model, stream.head_classes(), machine_.activation);
-  c.device = machine_.device, c.record_steps = machine_.record_steps;
+  c.device = machine_.device, c.record_steps = machine_.record_steps, c.zero = machine_.zero;
   c.method = parse_method(pair.method);
   c.lr = t.lr, c.weight_decay = t.weight_decay, c.clip_norm = t.clip_norm;
   c.smoothing = t.smoothing, c.ema = t.ema, c.accumulate = t.accumulate;

@@ -32,7 +32,8 @@ class Plan {
  public:
   /// Opens the data and builds every method once, so that whatever a person must change is said before a folder is
   /// made. Throws Error.
-  explicit Plan(const ContinualOptions& given);
+  /// ranks: processes that will share every batch.
+  explicit Plan(const ContinualOptions& given, int ranks = 1);
 
   const ContinualOptions& options() const { return o_; }  // resolved
   const ResolvedMachine& machine() const { return machine_; }

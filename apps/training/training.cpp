@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "apps/distributed/launch.h"
+#include "apps/distributed/rank_files.h"
 #include "apps/run/checkpoint.h"
 #include "apps/run/progress.h"
 #include "apps/run/run_folder.h"
@@ -14,6 +16,7 @@
 #include "apps/run/table.h"
 #include "apps/setup.h"
 #include "apps/trainer.h"
+#include "engine/collectives/agree.h"
 #include "engine/log.h"
 #include "optim/schedule.h"
 
@@ -25,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 TrainerConfig trainer_config(const TrainOptions& o, const ResolvedMachine& m, const Dataset& data, const Task& task) {
   TrainerConfig c;
   c.vit = vit_of(o.model, task.head_classes, m.activation);
-  c.device = m.device, c.record_steps = m.record_steps;
+  c.device = m.device, c.record_steps = m.record_steps, c.zero = m.zero;
   c.method = parse_method(o.method);
   c.lr = o.training.lr, c.weight_decay = o.training.weight_decay, c.clip_norm = o.training.clip_norm;
   c.smoothing = o.training.smoothing, c.ema = o.training.ema, c.accumulate = o.training.accumulate, c.seed = o.seed;
@@ -56,19 +59,21 @@ struct Position {
 /// One training run in its folder. Everything that a resumed one needs is in Position, the trainer and test_accuracy_.
 class Training {
  public:
-  explicit Training(const TrainOptions& o)
+  Training(const TrainOptions& o, std::shared_ptr<Collectives> ranks)
       : o_(o),
-        machine_(resolve_machine(o_.machine)),
+        ranks_(std::move(ranks)),
+        machine_(resolve_machine(o_.machine, ranks_->size())),
         data_(open_data(o_.data)),
         task_(whole_dataset(*data_, o_.classes, o_.training.train_limit, o_.training.test_limit, 0.0, o_.seed)),
-        settings_(trainer_config(o_, machine_, *data_, task_)),
+        settings_(shared(trainer_config(o_, machine_, *data_, task_))),
         config_(resolved(o_, machine_, task_.head_classes, method_settings(settings_))),
-        folder_(RunFolder::open(o_.out, o_.resume)) {
+        folder_(open_run_folder(o_.out, o_.resume, *ranks_)),
+        progress_(rank_progress(*ranks_)) {
     if (folder_.continues())
       check_resumable(folder_, config_);
-    else
+    else if (first())
       config_.write(folder_.config());
-    checkpoints_.emplace(folder_.checkpoints());
+    checkpoints_.emplace(open_checkpoints(folder_, *ranks_));
     trainer_.emplace(settings_);
   }
 
@@ -77,6 +82,7 @@ class Training {
     if (!resumed) progress_.note(trainer_->describe());
     LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, task_.head_classes, true);
     c.seed = o_.seed, c.epochs = o_.training.epochs;
+    share_batches(c, *ranks_);
     Loader loader(data_, task_.train, task_.transform, c);
     loader.seek(at_.epoch, at_.batch);
     catch_stop_signals();
@@ -85,7 +91,7 @@ class Training {
         if (!learn_epoch(loader)) {
           progress_.clear();
           std::cout << "Stopped by a signal and saved; continue with the same command and --resume.\n";
-          return stop_exit_code();
+          return stop_code_;
         }
         test();
         at_.loss_sum = 0.0, at_.correct = at_.seen = at_.batch = 0;
@@ -94,7 +100,7 @@ class Training {
     } catch (const Diverged& e) {
       progress_.clear();
       std::cerr << "evergrad: diverged: " << e.what() << '\n';
-      write_json(folder_.summary(), {{"finished", true}, {"diverged", true}, {"why", e.what()}});
+      if (first()) write_json(folder_.summary(), {{"finished", true}, {"diverged", true}, {"why", e.what()}});
       return 1;
     }
     save();
@@ -102,11 +108,15 @@ class Training {
   }
 
  private:
+  bool first() const { return ranks_->rank() == 0; }
+  TrainerConfig shared(TrainerConfig c) const {
+    c.ranks = ranks_;
+    return c;
+  }
+
   /// Takes the newest good checkpoint, if there is one, and opens the log where it was then.
   bool load() {
-    std::vector<std::string> notes;
-    const std::optional<Checkpoint> c = checkpoints_->load_latest(&notes);
-    for (const std::string& n : notes) std::cerr << "evergrad: " << n << '\n';
+    const std::optional<Checkpoint> c = load_latest(*checkpoints_, *ranks_);
     std::uint64_t log_bytes = 0;
     if (c) {
       c->restore(trainer_->state());
@@ -118,13 +128,16 @@ class Training {
       log_bytes = s.at("log_bytes");
       saves_ = c->step;
     }
-    log_.emplace(folder_.metrics(), log_bytes);
+    log_.emplace(open_log(folder_, log_bytes, *ranks_));
     return c.has_value();
   }
 
   void save() {
+    last_save_ = Clock::now();
+    const std::vector<NamedTensor> tensors = trainer_->state();  // may gather: on all ranks
+    if (!first()) return;
     log_->sync();
-    checkpoints_->save(++saves_, trainer_->state(),
+    checkpoints_->save(++saves_, tensors,
                        {{"epoch", at_.epoch},
                         {"batch", at_.batch},
                         {"images", at_.images},
@@ -155,8 +168,10 @@ class Training {
                         .accuracy = at_.accuracy(),
                         .images_per_second = at_.images_per_second(),
                         .done = double(step + 1) / double(steps)});
-      const bool stop = stop_signal() != 0;
-      if (stop || std::chrono::duration<double>(Clock::now() - last_save_).count() >= o_.checkpoint_seconds) save();
+      stop_code_ = agreed_stop(*ranks_);
+      const bool stop = stop_code_ != 0;
+      const bool due = std::chrono::duration<double>(Clock::now() - last_save_).count() >= o_.checkpoint_seconds;
+      if (on_any_rank(*ranks_, stop || due)) save();
       if (stop) return false;
       last = Clock::now();
     }
@@ -164,8 +179,10 @@ class Training {
   }
 
   void test() {
+    trainer_->check_ranks_agree();
     LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, task_.head_classes, false);
     c.epochs = 1;
+    share_batches(c, *ranks_);
     Loader loader(data_, task_.test, task_.transform, c);
     const Evaluation e = trainer_->evaluate(loader);
     test_accuracy_.push_back(e.accuracy);
@@ -181,6 +198,7 @@ class Training {
 
   int finish(double wait_seconds) {
     progress_.clear();
+    if (!first()) return 0;
     write_json(folder_.summary(), {{"finished", true},
                                    {"diverged", false},
                                    {"test_accuracy", test_accuracy_.back()},
@@ -193,6 +211,7 @@ class Training {
   }
 
   const TrainOptions o_;
+  const std::shared_ptr<Collectives> ranks_;
   const ResolvedMachine machine_;
   const std::shared_ptr<const Dataset> data_;
   const Task task_;
@@ -202,10 +221,11 @@ class Training {
   std::optional<Checkpoints> checkpoints_;
   std::optional<Trainer> trainer_;
   std::optional<JsonLog> log_;
-  Progress progress_ = Progress::standard();
+  Progress progress_;
   Position at_;
   std::vector<double> test_accuracy_;  // after each epoch
   std::int64_t saves_ = 0;
+  int stop_code_ = 0;  // what a signal made of the exit code
   Clock::time_point last_save_ = Clock::now();
 };
 
@@ -219,7 +239,8 @@ void prepare(TrainOptions& o) {
 
 int run_training(TrainOptions options) {
   prepare(options);
-  return Training(options).run();
+  const std::shared_ptr<Collectives> ranks = connect_ranks(parse_device(options.machine.device));
+  return run_as_rank(*ranks, [&] { return Training(options, ranks).run(); });
 }
 
 int evaluate_training(TrainOptions o) {

@@ -1,0 +1,60 @@
+// apps/distributed/gradient_buckets.h - the gradient, summed over ranks while backward goes on.
+//
+// The gradient arena is laid out in order of backward completion, so the gradients of one or two transformer blocks are one
+// range of it: a bucket. When all of a bucket's groups are final it is all-reduced on a stream of its own, and only behind
+// that, on the same stream, the optimizer hears that the groups are final: ARROW observes the reduced gradient, the same
+// bits on every rank.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "engine/collectives/collectives.h"
+#include "engine/side_stream.h"
+#include "layers/param.h"
+
+namespace eg {
+
+class GradientBuckets {
+ public:
+  /// A group's gradient is final and, with several ranks, reduced, for whatever is enqueued on this stream from now on.
+  using Reduced = std::function<void(int group, Stream stream)>;
+
+  /// depth: number of blocks; group `depth` is all that lies outside of blocks, as in Tape::watch. A bucket holds one block,
+  /// or two where one is smaller than `least_bytes`; what is outside of blocks comes last. Frozen parameters are left out.
+  GradientBuckets(std::span<Param* const> params, const ParamArena& arena, int depth,
+                  std::shared_ptr<Collectives> ranks, std::int64_t least_bytes = std::int64_t(8) << 20);
+
+  /// A gradient begins.
+  void begin();
+  /// Group `group` is final on this rank, for what follows on `main`. Enqueues the all-reduce of every bucket that is now
+  /// complete, in the same order on all ranks whatever the order of calls, then calls `reduced` for its groups.
+  void local_final(int group, Stream main, const Reduced& reduced);
+  /// The gradient is complete: reduces what is left; what follows on `main` sees all sums.
+  void finish(Stream main, const Reduced& reduced);
+
+  struct Range {
+    std::int64_t begin = 0, end = 0;  // elements of the arena
+  };
+  struct Bucket {
+    std::vector<int> groups;  // in order of completion
+    std::vector<Range> ranges;
+    std::int64_t elements() const;
+  };
+  const std::vector<Bucket>& buckets() const { return buckets_; }
+
+ private:
+  void add_group(std::span<Param* const> params, int group, int depth, std::int64_t least_bytes);
+  void reduce_next(Stream main, const Reduced& reduced);
+
+  const ParamArena& arena_;
+  std::shared_ptr<Collectives> ranks_;
+  std::vector<Bucket> buckets_;
+  std::vector<bool> final_;  // per group
+  std::size_t next_ = 0;     // the bucket to reduce next
+  SideStream side_;
+};
+
+}  // namespace eg

@@ -1,0 +1,46 @@
+// apps/distributed/rank_files.cpp - see rank_files.h.
+#include "apps/distributed/rank_files.h"
+
+#include <iostream>
+
+#include "engine/collectives/agree.h"
+#include "engine/error.h"
+
+namespace eg {
+
+RunFolder open_run_folder(const std::filesystem::path& path, bool resume, Collectives& ranks) {
+  if (ranks.rank() != 0) return RunFolder::join(path, ranks.all_gather_bytes("")[0] == "continues");
+  RunFolder folder = RunFolder::open(path, resume);
+  ranks.all_gather_bytes(folder.continues() ? "continues" : "begins");
+  return folder;
+}
+
+Checkpoints open_checkpoints(const RunFolder& folder, Collectives& ranks) {
+  if (ranks.rank() != 0) {
+    ranks.barrier();
+    return Checkpoints::read_only(folder.checkpoints());
+  }
+  Checkpoints checkpoints(folder.checkpoints());
+  ranks.barrier();
+  return checkpoints;
+}
+
+std::optional<Checkpoint> load_latest(const Checkpoints& checkpoints, Collectives& ranks) {
+  std::vector<std::string> notes;
+  std::optional<Checkpoint> c = checkpoints.load_latest(&notes);
+  if (ranks.rank() == 0)
+    for (const std::string& note : notes) std::cerr << "evergrad: " << note << '\n';
+  check_same_on_ranks(ranks, "the checkpoint that they find in the run folder",
+                      c ? cat("step ", c->step) : std::string("none"), "give --out a folder that all of them see");
+  return c;
+}
+
+JsonLog open_log(const RunFolder& folder, std::uint64_t keep_bytes, const Collectives& ranks) {
+  return ranks.rank() == 0 ? JsonLog(folder.metrics(), keep_bytes) : JsonLog();
+}
+
+Progress rank_progress(const Collectives& ranks) {
+  return ranks.rank() == 0 ? Progress::standard() : Progress::silent();
+}
+
+}  // namespace eg

@@ -1,0 +1,29 @@
+// apps/distributed/rank_files.h - who writes what: the first rank owns the run folder, the others read it. The folder has to
+// be one that all ranks see.
+#pragma once
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "apps/run/checkpoint.h"
+#include "apps/run/progress.h"
+#include "apps/run/run_folder.h"
+#include "engine/collectives/collectives.h"
+#include "engine/log.h"
+
+namespace eg {
+
+/// RunFolder::open on the first rank, whose failure ends the others; join on these.
+RunFolder open_run_folder(const std::filesystem::path& folder, bool resume, Collectives& ranks);
+/// Can save on the first rank, and read on all. Returns when the folder is there.
+Checkpoints open_checkpoints(const RunFolder& folder, Collectives& ranks);
+/// The newest good checkpoint, the same one on all ranks; what was found damaged goes to standard error. Throws Error{usage}
+/// on all of them when they do not see the same: the folder is not shared.
+std::optional<Checkpoint> load_latest(const Checkpoints& checkpoints, Collectives& ranks);
+/// The log, cut to `keep_bytes`, on the first rank; one that keeps nothing on the others.
+JsonLog open_log(const RunFolder& folder, std::uint64_t keep_bytes, const Collectives& ranks);
+/// Visible on the first rank.
+Progress rank_progress(const Collectives& ranks);
+
+}  // namespace eg

@@ -1,0 +1,288 @@
+// tests/apps/test_ranks.cpp - several ranks in one process: the same training as one rank's, and the same on all of them.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <mutex>
+
+#include "apps/distributed/gradient_buckets.h"
+#include "apps/distributed/launch.h"
+#include "apps/trainer.h"
+#include "engine/collectives/loopback.h"
+#include "engine/parallel.h"
+#include "tests/tolerance.h"
+
+using namespace eg;
+using namespace eg::test;
+
+namespace {
+
+constexpr int kClasses = 4;
+constexpr std::int64_t kEpochs = 5;  // of 10 batches each, the last of them not full
+
+struct OneThread {
+  int before = num_threads();
+  OneThread() { set_num_threads(1); }
+  ~OneThread() { set_num_threads(before); }
+};
+
+TrainerConfig tiny(const std::string& method, Device device) {
+  TrainerConfig c;
+  c.vit = vit_config("vit-ti", 8, 4, 16, 3, 2);
+  c.vit.classes = kClasses;
+  c.vit.drop_path = 0.1;
+  c.vit.precision = device == kReference ? DType::f64 : DType::f32;
+  c.device = device;
+  c.method = parse_method(method);
+  c.mean = {0.5, 0.5, 0.5}, c.stddev = {0.25, 0.25, 0.25};
+  return c;
+}
+
+struct Images {
+  std::shared_ptr<const Dataset> data = make_procedural({.classes = kClasses, .train_per_class = 19});
+  Task task = whole_dataset(*data, kClasses);
+  LoaderConfig config(bool training) const {
+    LoaderConfig c;
+    c.format = {3, 8};
+    c.batch = 8, c.epochs = training ? kEpochs : 1, c.workers = 0, c.shuffle = training;
+    if (training) c.augment = parse_augment("crop-flip", 8);
+    return c;
+  }
+};
+
+struct Trace {
+  std::vector<double> losses, accuracies;
+  std::string weights;  // bytes, at the end
+  std::string state;    // bytes of all that a checkpoint holds
+  std::size_t state_bytes = 0;
+};
+
+/// One rank's view of a training; `disturb` is a share by which its initial weights are off.
+Trace train(TrainerConfig config, const Images& images, const std::shared_ptr<Collectives>& ranks,
+            double disturb = 0.0) {
+  config.ranks = ranks;
+  Trainer trainer(config);
+  if (disturb > 0.0) {
+    std::vector<double> w = trainer.arena().master.to_host();
+    const Key k = key(1, "drift", "weights");
+    for (std::size_t i = 0; i < w.size(); ++i) w[i] *= 1.0 + disturb * k.normal(i);
+    const Tensor& master = trainer.arena().master;
+    master.copy_from(Tensor::from(w, master.shape(), master.dtype(), config.device));
+  }
+  LoaderConfig training = images.config(true), test = images.config(false), once = images.config(false);
+  once.epochs = 1;
+  for (LoaderConfig* c : {&training, &test, &once}) share_batches(*c, *ranks);
+  Loader loader(images.data, images.task.train, images.task.transform, training);
+  Loader gradients(images.data, images.task.train, images.task.transform, once);
+  trainer.begin_task(0, "keep", true, [&] { return gradients.next(); });
+  Trace trace;
+  for (std::int64_t epoch = 0; epoch < kEpochs; ++epoch) {
+    while (const Batch* batch = loader.next()) trace.losses.push_back(trainer.step(*batch, 1.0).loss);
+    Loader tested(images.data, images.task.test, images.task.transform, test);
+    trace.accuracies.push_back(trainer.evaluate(tested).accuracy);
+  }
+  const Tensor master = trainer.arena().master.to(kCpu);
+  trace.weights.assign(static_cast<const char*>(master.data()), master.bytes());
+  trace.state_bytes = trainer.optimizer().state_bytes();
+  for (const NamedTensor& t : trainer.state())
+    if (t.name != "step_record")  // which has this rank's first image
+      trace.state.append(static_cast<const char*>(t.tensor.data()), t.tensor.bytes());
+  return trace;
+}
+
+std::vector<Trace> train_on(int size, const TrainerConfig& config, const Images& images) {
+  std::vector<Trace> all(static_cast<std::size_t>(size));
+  run_loopback(size, [&](const std::shared_ptr<Collectives>& ranks) {
+    all[std::size_t(ranks->rank())] = train(config, images, ranks);
+  });
+  return all;
+}
+
+/// Largest error of a step's loss as a share of what rounding may do by then (tolerance.h).
+double worst_share(const Trace& ours, const Trace& one, const Trace& disturbed, bool in_double) {
+  REQUIRE(ours.losses.size() == one.losses.size());
+  double largest = 0.0, worst = 0.0;
+  for (std::size_t t = 0; t < one.losses.size(); ++t) {
+    largest = std::max(largest, std::abs(disturbed.losses[t] - one.losses[t]));
+    const double error = std::abs(ours.losses[t] - one.losses[t]);
+    const double bound =
+        in_double ? drift_bound_in_double(largest, one.losses[t]) : drift_bound(largest, one.losses[t]);
+    worst = error <= bound ? std::max(worst, error / bound) : HUGE_VAL;
+  }
+  return worst;
+}
+
+void check_equal_to_one_rank(const std::string& method, Device device, std::initializer_list<int> sizes,
+                             int accumulate = 1) {
+  const OneThread scope;
+  const Images images;
+  TrainerConfig config = tiny(method, device);
+  config.accumulate = accumulate;
+  if (accumulate > 1) config.vit.drop_path = 0.0;  // masks are drawn by place within a pass, and passes are cut by rank
+  const bool in_double = device == kReference;
+  const Trace one = train(config, images, single_rank(device));
+  const Trace disturbed = train(config, images, single_rank(device), in_double ? kDriftSeedInDouble : kDriftSeed);
+  REQUIRE(one.losses.size() == 50);
+  for (const int size : sizes) {
+    const std::string shown = cat(method, " on ", device, ", ", size, " ranks");
+    CAPTURE(shown);
+    const std::vector<Trace> all = train_on(size, config, images);
+    CHECK(worst_share(all[0], one, disturbed, in_double) <= 1.0);
+    for (std::size_t e = 0; e < one.accuracies.size(); ++e)
+      CHECK(std::abs(all[0].accuracies[e] - one.accuracies[e]) <= 0.03);
+    for (const Trace& other : all) {
+      CHECK(other.weights == all[0].weights);
+      CHECK(other.losses == all[0].losses);
+      CHECK(other.accuracies == all[0].accuracies);
+    }
+  }
+}
+
+std::string divergence(int size, const TrainerConfig& config, const Images& images, std::vector<std::string>* texts) {
+  std::mutex mutex;
+  run_loopback(size, [&](const std::shared_ptr<Collectives>& ranks) {
+    try {
+      TrainerConfig own = config;
+      own.ranks = ranks;
+      Trainer trainer(own);
+      LoaderConfig c = images.config(true);
+      share_batches(c, *ranks);
+      Loader loader(images.data, images.task.train, images.task.transform, c);
+      // Only rank 1's forward pass is broken: it alone has weights that are not finite.
+      if (ranks->rank() == 1) {
+        std::vector<double> w(std::size_t(trainer.arena().size), std::nan(""));
+        const Tensor& master = trainer.arena().master;
+        master.copy_from(Tensor::from(w, master.shape(), master.dtype(), own.device));
+      }
+      trainer.step(*loader.next(), 1.0);
+    } catch (const Diverged& e) {
+      const std::lock_guard lock(mutex);
+      texts->push_back(e.what());
+    }
+  });
+  return texts->empty() ? "" : texts->front();
+}
+
+}  // namespace
+
+TEST_CASE("ranks: SGD, AdamW and ARROW train as one rank does, in double") {
+  check_equal_to_one_rank("sgd", kReference, {2, 3});
+  check_equal_to_one_rank("adamw", kReference, {4});
+  check_equal_to_one_rank("arrow:window=4:blocks=all", kReference, {2, 3});
+}
+
+TEST_CASE("ranks: SGD, AdamW and ARROW train as one rank does, in fp32") {
+  for (const char* method : {"sgd", "adamw", "arrow:window=4:blocks=all"})
+    check_equal_to_one_rank(method, kCpu, {2, 3, 4});
+}
+
+TEST_CASE("ranks: more ranks than images in a batch, and passes of which some ranks have fewer") {
+  check_equal_to_one_rank("adamw", kReference, {7});  // the last batch has 4 images
+  check_equal_to_one_rank("adamw", kReference, {3}, 3);
+}
+
+TEST_CASE("ranks: methods that watch hidden units, ascend, or read the new task's gradient") {
+  for (const char* method : {"sgd+cbp", "adamw+redo", "adamw+snr", "sam", "sgd+dash"})
+    check_equal_to_one_rank(method, kReference, {3});
+}
+
+TEST_CASE("ranks: repeats give the same bits") {
+  const OneThread scope;
+  const Images images;
+  const TrainerConfig config = tiny("arrow:window=4:blocks=all", kCpu);
+  const std::string first = train_on(3, config, images)[0].weights;
+  for (int repeat = 0; repeat < 2; ++repeat) CHECK(train_on(3, config, images)[0].weights == first);
+}
+
+TEST_CASE("ranks: state divided among ranks gives the same bits, in the weights and in a checkpoint") {
+  const OneThread scope;
+  const Images images;
+  for (const char* method : {"sgd", "adamw"})
+    for (const int size : {2, 3, 7}) {
+      const std::string shown = cat(method, ", ", size, " ranks");
+      CAPTURE(shown);
+      TrainerConfig config = tiny(method, kCpu);
+      const std::vector<Trace> whole = train_on(size, config, images);
+      config.zero = 1;
+      const std::vector<Trace> divided = train_on(size, config, images);
+      for (const Trace& rank : divided) {
+        CHECK(rank.weights == whole[0].weights);
+        CHECK(rank.state == whole[0].state);
+        CHECK(rank.losses == whole[0].losses);
+      }
+      CHECK(divided[0].state_bytes < whole[0].state_bytes);
+    }
+}
+
+TEST_CASE("ranks: divided state is read back from what any number of ranks wrote") {
+  const OneThread scope;
+  const Images images;
+  TrainerConfig config = tiny("adamw", kCpu);
+  const Trace written = train_on(2, config, images)[0];
+  config.zero = 1;
+  std::vector<std::string> read(3);
+  run_loopback(3, [&](const std::shared_ptr<Collectives>& ranks) {
+    TrainerConfig own = config;
+    own.ranks = ranks;
+    Trainer trainer(own);
+    std::size_t at = 0;
+    for (const NamedTensor& t : trainer.state()) {
+      if (t.name == "step_record") continue;
+      std::memcpy(t.tensor.data(), written.state.data() + at, t.tensor.bytes());
+      at += t.tensor.bytes();
+    }
+    trainer.restored();
+    for (const NamedTensor& t : trainer.state())
+      if (t.name != "step_record")
+        read[std::size_t(ranks->rank())].append(static_cast<const char*>(t.tensor.data()), t.tensor.bytes());
+  });
+  for (const std::string& state : read) CHECK(state == written.state);
+}
+
+TEST_CASE("ranks: state that is no matter of single weights is not divided") {
+  run_loopback(2, [&](const std::shared_ptr<Collectives>& ranks) {
+    for (const char* method : {"arrow", "muon", "adamw+cbp"}) {
+      TrainerConfig config = tiny(method, kCpu);
+      config.ranks = ranks, config.zero = 1;
+      CHECK_THROWS_AS(Trainer trainer(config), Error);
+    }
+  });
+}
+
+TEST_CASE("ranks: a loss that is not finite on one rank stops all, with the same words") {
+  const OneThread scope;
+  std::vector<std::string> texts;
+  const std::string first = divergence(3, tiny("adamw", kCpu), Images(), &texts);
+  CHECK(texts == std::vector<std::string>(3, first));
+  CHECK(first.find("rank 1 of 3: the loss is ") == 0);
+}
+
+TEST_CASE("ranks: a method that watches its own images is refused") {
+  run_loopback(2, [&](const std::shared_ptr<Collectives>& ranks) {
+    TrainerConfig config = tiny("adamw+adaptive-replay", kCpu);
+    config.ranks = ranks;
+    CHECK_THROWS_AS(Trainer trainer(config), Error);
+  });
+}
+
+TEST_CASE("ranks: gradient buckets cover the arena once, in order of completion") {
+  TrainerConfig config = tiny("adamw", kCpu);
+  Trainer trainer(config);
+  std::vector<std::shared_ptr<Collectives>> two;
+  for (auto& r : loopback_ranks(2)) two.push_back(std::move(r));
+  for (const std::int64_t least : {std::int64_t(0), std::int64_t(8) << 20}) {
+    const GradientBuckets buckets(trainer.params(), trainer.arena(), 3, two[0], least);
+    std::vector<std::vector<int>> groups;
+    std::vector<int> covered(std::size_t(trainer.arena().size), 0);
+    for (const GradientBuckets::Bucket& b : buckets.buckets()) {
+      groups.push_back(b.groups);
+      for (const GradientBuckets::Range& r : b.ranges)
+        for (std::int64_t i = r.begin; i < r.end; ++i) ++covered[std::size_t(i)];
+    }
+    CHECK(std::all_of(covered.begin(), covered.end(), [](int n) { return n == 1; }));
+    using Groups = std::vector<std::vector<int>>;
+    CHECK(groups == (least ? Groups{{2, 1}, {0}, {3}} : Groups{{2}, {1}, {0}, {3}}));
+    CHECK(buckets.buckets().back().ranges.size() == 2);  // the head before the blocks, the embedding behind them
+  }
+}

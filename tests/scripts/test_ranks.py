@@ -1,0 +1,170 @@
+"""Trains over several processes under mpirun and compares: with one process, with itself, and across a restart.
+
+The sums themselves are tested bit for bit, and the losses step for step, by test_engine and test_apps (one process); here is
+what only real processes show: MPI, the emulated device's streams and recordings, run folders, checkpoints, signals. Every run
+checks by itself after each task that the weights are the same bits on all ranks. Skipped (77) without mpirun or a build with MPI.
+"""
+import argparse
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+
+ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+               # Few cores and many ranks: whoever waits lets the others run.
+               "OMPI_MCA_mpi_yield_when_idle": "1"}
+MODEL = "--dim 16 --depth 3 --heads 2 --patch 8 --image-size 16 --precision fp32"
+STREAM = f"--stream procedural --train-limit 90 --test-limit 60 --batch 16 --epochs 4 {MODEL}"
+CONTINUAL = f"continual {STREAM} --tasks 2 --classes-per-task 3 --probe none --methods"
+SHARE = 0.03  # decision for accuracies across numbers of ranks
+
+
+def mpirun(ranks):
+    return ["mpirun", "--oversubscribe", "--bind-to", "none", "-n", str(ranks)] if ranks > 1 else []
+
+
+class Runs:
+    def __init__(self, evergrad, scratch):
+        self.evergrad, self.scratch, self.count = evergrad, scratch, 0
+
+    def __call__(self, command, ranks=1, folder=None, extra=(), expect=0):
+        self.count += 1
+        folder = folder or self.scratch / f"run{self.count}"
+        args = [*mpirun(ranks), self.evergrad, *command.split(), "--out", str(folder), *extra]
+        done = subprocess.run(args, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == expect, f"{' '.join(args)}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        self.output = done.stdout + done.stderr
+        return folder
+
+
+def weights(folder):
+    """The bits of the newest checkpoint's tensors."""
+    files = sorted((folder / "checkpoints").glob("step-*.safetensors"), key=lambda p: int(p.stem.split("-")[1].split(".")[0]))
+    return hashlib.sha256(files[-1].read_bytes()).hexdigest()
+
+
+def accuracies(folder):
+    return [r["task_accuracy"] for r in json.loads((folder / "summary.json").read_text())["results"]]
+
+
+def children(pid):
+    found = []
+    for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            if int(stat.read_text().rsplit(")", 1)[1].split()[1]) == pid:
+                found.append(int(stat.parent.name))
+        except OSError:
+            pass  # it has ended
+    return sorted(found)
+
+
+def near(ours, theirs, what):
+    for a, b in zip(ours, theirs, strict=True):
+        for x, y in zip(a, b, strict=True):
+            assert abs(x - y) <= SHARE, f"{what}: accuracies {ours} against {theirs}"
+
+
+def sums_over_mpi(build):
+    for ranks in [2, 3, 4]:
+        subprocess.run([*mpirun(ranks), str(build / "tests/test_engine"), "-tc=collectives: MPI*"], env=ENVIRONMENT, check=True,
+                       capture_output=True, timeout=300)
+
+
+def ranks_equal_one(run):
+    methods = "sgd,adamw,arrow:window=4"
+    one = run(f"{CONTINUAL} {methods}")
+    for ranks in [2, 3, 4]:
+        near(accuracies(run(f"{CONTINUAL} {methods}", ranks)), accuracies(one), f"{ranks} ranks")
+        if ranks == 4:
+            assert run.output.count("arrow") < 40, f"other ranks print too:\n{run.output}"
+
+
+def repeats_are_bitwise_equal(run):
+    first, *others = (weights(run(f"{CONTINUAL} arrow:window=4", 3)) for _ in range(3))
+    assert others == [first, first], "three runs of three ranks differ"
+
+
+def divided_state_gives_the_same_checkpoint(run):
+    whole, divided = (run(f"{CONTINUAL} adamw --optimizer-state keep", 3, extra=extra) for extra in [[], ["--zero", "1"]])
+    assert weights(whole) == weights(divided), "--zero 1 changes the checkpoint"
+
+
+def the_emulated_device(run):
+    """Recorded steps hold the collectives too: the same bits as without a recording."""
+    command = f"{CONTINUAL} arrow:window=4 --device emulated"
+    recorded, plain = run(command, 2), run(command, 2, extra=["--no-graph"])
+    assert weights(recorded) == weights(plain), "a recorded step of two ranks differs from a plain one"
+    near(accuracies(recorded), accuracies(run(command)), "two emulated devices")
+    bf16 = command.replace("fp32", "bf16")
+    near(accuracies(run(bf16, 2)), accuracies(run(bf16)), "two emulated devices in bf16")
+
+
+def stopped_at_four_goes_on_at_any(run):
+    """A signal to one rank stops all of them at the same step, with a checkpoint that any number of ranks continues."""
+    command = f"train {STREAM.replace('--epochs 4', '--epochs 60')} --classes 3 --method arrow:window=4"
+    folder = run.scratch / "stopped"
+    args = [*mpirun(4), run.evergrad, *command.split(), "--out", str(folder)]
+    process = subprocess.Popen(args, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not (folder / "metrics.jsonl").exists() or (folder / "metrics.jsonl").stat().st_size == 0:
+        assert process.poll() is None and time.time() < deadline, f"the run did not start:\n{process.communicate()}"
+        time.sleep(0.05)
+    os.kill(children(process.pid)[2], signal.SIGTERM)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 143, f"exit {process.returncode}\n{out}{err}"
+    assert "continue with the same command and --resume" in out, out
+    ends = []
+    for ranks in [1, 2, 3, 4]:
+        copy = run.scratch / f"resumed{ranks}"
+        shutil.copytree(folder, copy)
+        run(command, ranks, copy, ["--resume"])
+        ends.append([json.loads((copy / "summary.json").read_text())["epochs"]])
+        assert ends[-1][0][:1] == ends[0][0][:1] and len(ends[-1][0]) == 60
+    for end in ends[1:]:
+        assert abs(end[0][-1] - ends[0][0][-1]) <= SHARE, f"last accuracies {[e[0][-1] for e in ends]}"
+
+
+def errors_end_all(run):
+    folder = run(f"{CONTINUAL} sgd", 2)
+    run(f"{CONTINUAL} sgd", 2, folder, expect=1)
+    assert "rank 0 of 2: the output folder" in run.output and "add --resume" in run.output, run.output
+    run(f"{CONTINUAL} adamw+adaptive-replay", 2, expect=1)
+    assert "run it with one rank" in run.output, run.output
+    run(f"{CONTINUAL} sgd --jobs 2", 2, expect=1)
+    assert "without a launcher" in run.output, run.output
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--source", type=pathlib.Path, required=True)
+    parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("--only", help="one check, by name")
+    args = parser.parse_args()
+    evergrad = str(args.build / "evergrad")
+    if not shutil.which("mpirun"):
+        print("skipped: there is no mpirun (Debian: openmpi-bin)")
+        return 77
+    if "MPI: training over several" not in subprocess.run([evergrad, "info"], capture_output=True, text=True, check=True).stdout:
+        print("skipped: evergrad was built without MPI")
+        return 77
+    with tempfile.TemporaryDirectory() as scratch:
+        run = Runs(evergrad, pathlib.Path(scratch))
+        checks = [ranks_equal_one, repeats_are_bitwise_equal, divided_state_gives_the_same_checkpoint, the_emulated_device,
+                  stopped_at_four_goes_on_at_any, errors_end_all]
+        start = time.time()
+        for check in [lambda _: sums_over_mpi(args.build), *checks]:
+            name = "sums_over_mpi" if check not in checks else check.__name__
+            if args.only in [None, name]:
+                check(run)
+                print(f"{name}: good, {time.time() - start:.0f} s so far", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
