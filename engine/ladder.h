@@ -22,6 +22,10 @@ struct Ladders {
   std::span<const Rung<Matmul>> matmul;  // c = a b, nothing transposed, no epilogue
   std::span<const Rung<AttentionFwd>> attention;
   std::span<const Rung<LayerNormFwd>> layer_norm;  // without a residual
+  /// Multiplies and adds in registers and does nothing else, for the ceiling of arithmetic in `dtype` (bf16 by tensor
+  /// cores with fp32 sums, f32 by fused multiply-adds). `out` (f32, a multiple of 128 numbers) gets one number per thread
+  /// that takes part. Returns the FLOPs of the call. Throws Error{shape} on anything else.
+  double (*arithmetic)(const TensorView& out, DType dtype, int rounds, Stream) = nullptr;
 };
 
 }  // namespace eg

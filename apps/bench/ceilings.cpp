@@ -11,6 +11,7 @@
 #include <cstring>
 #include <vector>
 
+#include "engine/ladder.h"
 #include "engine/parallel.h"
 #include "engine/tensor.h"
 
@@ -103,6 +104,24 @@ double best_gb_per_s(double bytes, double seconds, const Body& body) {
   return best;
 }
 
+/// GFLOP/s of a GPU's arithmetic on registers; the best of several rounds.
+double best_arithmetic(Device device, const Ladders& own, DType dtype, double seconds) {
+  constexpr std::int64_t kBlocks = 32 * 132;  // many for each multiprocessor of an H100: the last ones cost little
+  constexpr int kLoops = 4096;
+  const Tensor out = Tensor::zeros({kBlocks * 128}, DType::f32, device);
+  own.arithmetic(out.view(), dtype, 1, {});
+  runtime(device).synchronize({});
+  double best = 0.0;
+  const auto start = Clock::now();
+  do {
+    const auto t = Clock::now();
+    const double flops = own.arithmetic(out.view(), dtype, kLoops, {});
+    runtime(device).synchronize({});
+    best = std::max(best, flops / seconds_since(t) * 1e-9);
+  } while (seconds_since(start) < seconds);
+  return best;
+}
+
 Ceilings of_device(Device device, double seconds) {
   const bool cuda = device.type == DeviceType::cuda;
   const std::size_t bytes = cuda ? std::size_t(1) << 30 : std::size_t(1) << 24;  // past a GPU's second-level cache
@@ -116,6 +135,11 @@ Ceilings of_device(Device device, double seconds) {
     for (int i = 0; i < copies; ++i) runtime(device).copy_within(to.data(), from.data(), bytes, {});
     runtime(device).synchronize({});
   });
+  if (const Ladders* const own = ladders(device); cuda && own && own->arithmetic) {
+    c.unit = "mma.sync and fmaf on registers, device copy";
+    c.bf16_gflops = best_arithmetic(device, *own, DType::bf16, seconds);
+    c.fp32_gflops = best_arithmetic(device, *own, DType::f32, seconds);
+  }
   return c;
 }
 

@@ -69,6 +69,12 @@ double difference(const Tensor& a, const Tensor& b) {
   return worst / largest;
 }
 
+/// Milliseconds that nothing can beat: the slower of arithmetic and memory, of memory alone where that is all we know.
+double bound_of(double flops, double bytes, const Ceilings& top) {
+  const double arithmetic = top.bf16_gflops > 0.0 ? flops / top.bf16_gflops : 0.0;
+  return std::max(arithmetic, bytes / top.copy_gb_per_s) * 1e-6;
+}
+
 template <class Args, class Prepare>
 std::string climb(Device device, std::span<const Rung<Args>> rungs, void (*KernelTable::*entry)(const Args&, Stream),
                   const Prepare& prepare, const BenchShape& shape, const Ceilings& top, double seconds) {
@@ -82,7 +88,7 @@ std::string climb(Device device, std::span<const Rung<Args>> rungs, void (*Kerne
   TextTable table(timed ? std::vector<std::string>{"rung", "asks for GB", "ms", "TFLOP/s", "of bound", "error"}
                         : std::vector<std::string>{"rung", "asks for MB", "FLOP per byte asked", "error"});
   std::string ideas;
-  const double bound_ms = timed ? std::max(full.flops / top.bf16_gflops, full.bytes / top.copy_gb_per_s) * 1e-6 : 0.0;
+  const double bound_ms = timed ? bound_of(full.flops, full.bytes, top) : 0.0;
   for (const Rung<Args>& rung : rungs) {
     piece.tensors[0].set_zero();
     rung.run(piece.args, {});

@@ -146,10 +146,27 @@ const Rung<LayerNormFwd> kLayerNorm[] = {
      norm_asks<1, 32>},
 };
 
+// ---- ceilings ----
+
+double arithmetic(const TensorView& out, DType dtype, int rounds, Stream s) {
+  const bool narrow = dtype == DType::bf16;
+  check(out.dtype == DType::f32 && out.size() > 0 && out.size() % kCeilingThreads == 0 && rounds > 0 &&
+            (narrow || dtype == DType::f32),
+        Kind::shape, [&] {
+          return cat("ceiling: takes bf16 or f32, at least one round, and f32 results of which there is a multiple of ",
+                     kCeilingThreads, "; got ", dtype, ", ", rounds, " rounds, ", out);
+        });
+  const std::int64_t blocks = out.size() / kCeilingThreads;
+  launch("ceiling", narrow ? ceiling_tensor_cores() : ceiling_fp32(), dim3(unsigned(blocks)), dim3(kCeilingThreads), 0,
+         s, {out.as<float>(), rounds, 0.5f});
+  const double warps = double(blocks) * (kCeilingThreads / kWarp);
+  return warps * rounds * (narrow ? kCeilingProducts * 2.0 * 16 * 8 * 16 : kWarp * kCeilingChains * 2.0);
+}
+
 }  // namespace
 
 const Ladders& device_ladders() {
-  static const Ladders all{kMatmul, kAttention, kLayerNorm};
+  static const Ladders all{kMatmul, kAttention, kLayerNorm, arithmetic};
   return all;
 }
 

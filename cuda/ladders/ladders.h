@@ -43,6 +43,16 @@ void (*norm_by_thread())(LadderNorm);     // a thread per row
 void (*norm_by_warp())(LadderNorm);       // a warp per row, four in a block
 void (*norm_in_registers())(LadderNorm);  // the same, the row read once
 
+/// No ladder, but what the rungs are measured against: `out` takes one number per thread.
+struct LadderCeiling {
+  float* out;
+  int rounds;
+  float factor;  // of the fp32 chains; not known to the compiler
+};
+void (*ceiling_tensor_cores())(LadderCeiling);  // kCeilingThreads threads, kCeilingProducts products a warp and round
+void (*ceiling_fp32())(LadderCeiling);          // kCeilingThreads threads, kCeilingChains multiply-adds each a round
+inline constexpr int kCeilingThreads = 128, kCeilingProducts = 8, kCeilingChains = 16;
+
 inline constexpr int kLadderTile = 32, kLadderWide = 64, kLadderWidth = 128, kLadderColumns = 1024;
 
 }  // namespace eg::EVERGRAD_BACKEND

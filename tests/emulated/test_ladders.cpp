@@ -182,6 +182,28 @@ TEST_CASE("ladder of layer norm: every rung agrees with the reference") {
   }
 }
 
+TEST_CASE("ceilings: every operation that is counted is done") {
+  const Restore restore;
+  const Array<float> got(2 * 128);
+  const TensorView out{got.data(), DType::f32, {2 * 128}};
+  // 2 blocks of 4 warps, 8 products a round, 16 x 8 x 16 multiply-adds each: every one adds 16 to four sums a thread.
+  CHECK(device_ladders().arithmetic(out, DType::bf16, 3, {}) == 2.0 * 4 * 3 * 8 * (2 * 16 * 8 * 16));
+  for (const float x : got.values()) CHECK(x == 3 * 8 * 4 * 16.0f);
+  // 256 threads, 16 chains: x becomes (x + 1) / 2; from 0 to 15 that gives (sum 120 + 16) / 2, then (68 + 16) / 2.
+  CHECK(device_ladders().arithmetic(out, DType::f32, 2, {}) == 256.0 * 16 * 2 * 2);
+  for (const float x : got.values()) CHECK(x == 42.0f);
+}
+
+TEST_CASE("ceilings: what cannot be measured is refused with what can") {
+  const Array<float> got(130);
+  const auto ask = [&](std::int64_t n, DType dtype, int rounds) {
+    return error_of([&] { device_ladders().arithmetic({got.data(), DType::f32, {n}}, dtype, rounds, {}); });
+  };
+  CHECK(has(ask(130, DType::bf16, 1), "a multiple of 128"));
+  CHECK(has(ask(128, DType::u8, 1), "bf16 or f32"));
+  CHECK(has(ask(128, DType::f32, 0), "0 rounds"));
+}
+
 TEST_CASE("ladders: inputs that a rung does not take are refused with what it takes") {
   Data a({4, 9}, 1), b({9, 8}, 2);
   const Array<bf16> c(32);
