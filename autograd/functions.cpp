@@ -77,6 +77,16 @@ Tensor pool_tokens(const Tensor& x, std::int64_t first, std::int64_t count) {
   return apply<ops::PoolTokens>({x}, {first, count})[0];
 }
 
+std::pair<Tensor, Tensor> match_prompts(const Tensor& query, const Tensor& keys, std::int64_t select, bool batchwise,
+                                        double scale) {
+  auto out = apply<ops::MatchPrompts>({query, keys}, {select, batchwise, scale});
+  return {std::move(out[0]), std::move(out[1])};
+}
+
+Tensor prepend_prompts(const Tensor& x, const Tensor& prompts, const Tensor& chosen) {
+  return apply<ops::PrependPrompts>({x, prompts, chosen}, {chosen ? chosen.cols() : 1})[0];
+}
+
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, const Tensor& soft, const Tensor& class_mask,
                      double smoothing, double divisor, Tensor* correct) {
   if (divisor == 0.0 && logits && logits.rank() > 0) divisor = double(std::max<std::int64_t>(logits.dim(0), 1));

@@ -54,6 +54,14 @@ Tensor tokens(const Tensor& patches, const Tensor& prefix, const Tensor& pos);
 /// One token, or the mean of several: x [B,N,C] -> [B,C].
 Tensor pool_tokens(const Tensor& x, std::int64_t first, std::int64_t count);
 
+/// {term, chosen} of a prompt pool: chosen i32 [B,select] holds, by cosine, the keys [M,C] nearest to each query [B,C] (or,
+/// batchwise, those nearest to most of them, for all), and term, statistic dtype [1], is `scale` times the sum over images
+/// of the cosines with their chosen keys. Gradient reaches the keys alone.
+std::pair<Tensor, Tensor> match_prompts(const Tensor& query, const Tensor& keys, std::int64_t select, bool batchwise,
+                                        double scale);
+/// The chosen prompts in front of the tokens: x [B,N,C], prompts [M,L,C], chosen i32 [B,S] -> [B,S L + N,C].
+Tensor prepend_prompts(const Tensor& x, const Tensor& prompts, const Tensor& chosen);
+
 /// Mean softmax cross-entropy over the batch -> statistic dtype [1]. Exactly one of labels (i32 [B]) and soft
 /// (statistic dtype [B,K]) is given. `divisor` is what the sum is divided by; 0 means B (set it to the global batch
 /// when the batch is split). correct, if not null, receives i32 [B]: 1 where the prediction is right.

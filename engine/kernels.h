@@ -12,6 +12,7 @@
 
 #include "engine/device.h"
 #include "engine/kernels_optim.h"
+#include "engine/kernels_prompt.h"
 #include "engine/rng.h"
 #include "engine/tensor.h"
 
@@ -234,6 +235,7 @@ struct UnitStatistics {
   X(gelu_fwd, GeluFwd) X(gelu_bwd, GeluBwd) X(crelu_fwd, CreluFwd) X(crelu_bwd, CreluBwd)                             \
   X(branch_scale_fwd, BranchScaleFwd) X(branch_scale_bwd, BranchScaleBwd) X(drop_mask, DropMask)\
   X(patchify_fwd, PatchifyFwd) X(patchify_bwd, PatchifyBwd) X(tokens_fwd, TokensFwd) X(tokens_bwd, TokensBwd) X(pool_fwd, PoolFwd) X(pool_bwd, PoolBwd)\
+  X(prompt_match_fwd, PromptMatchFwd) X(prompt_match_bwd, PromptMatchBwd) X(prompt_prepend_fwd, PromptPrependFwd) X(prompt_prepend_bwd, PromptPrependBwd)\
   X(cross_entropy, CrossEntropy)                                                                                      \
   X(cast, Cast) X(fill, Fill) X(add, Add) X(axpy, Axpy) X(scale_by, ScaleBy)                                          \
   X(column_sum, ColumnSum) X(mean, Mean) X(dot, Dot) X(unit_statistics, UnitStatistics)                               \

@@ -11,10 +11,12 @@
 #include "autograd/ops/layer_norm.h"
 #include "autograd/ops/linear.h"
 #include "autograd/ops/linear_gelu.h"
+#include "autograd/ops/match_prompts.h"
 #include "autograd/ops/mean.h"
 #include "autograd/ops/mlp.h"
 #include "autograd/ops/patchify.h"
 #include "autograd/ops/pool_tokens.h"
+#include "autograd/ops/prepend_prompts.h"
 #include "autograd/ops/qk_norm.h"
 #include "autograd/ops/residual_layer_norm.h"
 #include "autograd/ops/tokens.h"
@@ -24,9 +26,10 @@ namespace eg {
 template <class... T>
 struct TypeList {};
 
-using AllOps = TypeList<ops::Linear, ops::LinearGelu, ops::Mlp, ops::Gelu, ops::Crelu, ops::LayerNorm,
-                        ops::ResidualLayerNorm, ops::Add, ops::Attention, ops::QkNorm, ops::BranchScale, ops::Patchify,
-                        ops::Tokens, ops::PoolTokens, ops::CrossEntropyLoss, ops::MeanLoss>;
+using AllOps =
+    TypeList<ops::Linear, ops::LinearGelu, ops::Mlp, ops::Gelu, ops::Crelu, ops::LayerNorm, ops::ResidualLayerNorm,
+             ops::Add, ops::Attention, ops::QkNorm, ops::BranchScale, ops::Patchify, ops::Tokens, ops::PoolTokens,
+             ops::MatchPrompts, ops::PrependPrompts, ops::CrossEntropyLoss, ops::MeanLoss>;
 
 /// Calls f(std::type_identity<T>) for every type of the list.
 template <class... T, class F>
