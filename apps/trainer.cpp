@@ -30,7 +30,9 @@ bool narrow_gradients(const TrainerConfig& c) { return !c.device.is_host() && c.
 
 VitConfig model_of(const TrainerConfig& config) {
   VitConfig c = config.vit;
-  if (model_change(config.method).crelu) c.activation = Activation::crelu;
+  const ModelChange change = model_change(config.method);
+  if (change.crelu) c.activation = Activation::crelu;
+  c.prompts = change.prompts;
   return c;
 }
 
@@ -40,6 +42,13 @@ std::string method_settings(const TrainerConfig& config) {
   ParamArena arena;
   arena.build(params, config.device, config.vit.precision, narrow_gradients(config));
   return make_optimizer(config.method, {params, &arena, config.vit.depth}, config.lr, config.weight_decay)->describe();
+}
+
+std::string caution(const TrainerConfig& config) {
+  if (!model_change(config.method).prompts.pool) return {};
+  return "warning: l2p freezes the network that it finds, and this one's weights are random: nothing was pre-trained. "
+         "Read its "
+         "accuracy as that of random features.";
 }
 
 Trainer::Trainer(const TrainerConfig& config)
@@ -76,6 +85,11 @@ Trainer::Trainer(const TrainerConfig& config)
                " watches its network on images of each task, which several ranks would have to ",
                "choose together; run it with one rank");
   });
+  check(ranks_->size() == 1 || !model_.config.prompts.batchwise || !model_.config.prompts.pool, Kind::usage, [&] {
+    return cat(to_text(config.method),
+               " chooses prompts by the vote of a whole batch, of which each rank sees a part; use "
+               "l2p:batchwise=0 or one rank");
+  });
   if (const std::int64_t images = optimizer_->probe_images())
     probe_ = std::make_unique<ActivityProbe>(model_.config, images, config.device);
   if (config.ema > 0.0) ema_ = std::make_unique<Ema>(arena_, config.ema);
@@ -111,10 +125,15 @@ VitContext Trainer::context(bool training, const Tensor& crop) const {
 }
 
 /// The part [begin, end) of the batch's mean loss.
-Tensor Trainer::loss_of(const StepInputs& in, std::int64_t begin, std::int64_t end, bool training, Tensor* correct) {
-  const Tensor logits = forward(model_, rows(in.images, begin, end), context(training, rows(in.crop, begin, end)));
-  return cross_entropy(logits, rows(in.labels, begin, end), rows(in.soft_labels, begin, end), in.class_mask,
-                       config_.smoothing, double(in.global_count), correct);
+Trainer::Loss Trainer::loss_of(const StepInputs& in, std::int64_t begin, std::int64_t end, bool training,
+                               Tensor* correct) {
+  Tensor added;
+  VitContext c = context(training, rows(in.crop, begin, end));
+  c.batch = double(in.global_count), c.prompt_loss = &added;
+  const Tensor logits = forward(model_, rows(in.images, begin, end), c);
+  const Tensor loss = cross_entropy(logits, rows(in.labels, begin, end), rows(in.soft_labels, begin, end),
+                                    in.class_mask, config_.smoothing, double(in.global_count), correct);
+  return {loss, added ? add(loss, added) : loss};
 }
 
 namespace {
@@ -160,15 +179,15 @@ void Trainer::enqueue_gradient(const StepInputs& in, StepOutputs* out, bool trai
         in.shared ? buckets_->local_final(group, {}, on_gradient_final) : on_gradient_final(group, {});
       });
     Tensor correct;
-    const Tensor loss = loss_of(in, begin, end, training, &correct);
+    const Loss loss = loss_of(in, begin, end, training, &correct);
     if (out) {
       if (config_.device.is_host() && !in.shared)
-        check_loss(false, sum(loss), sum(loss), [&] {
-          return divergence(in, training ? "the loss" : "the loss of the new task", training, sum(loss));
+        check_loss(false, sum(loss.reported), sum(loss.reported), [&] {
+          return divergence(in, training ? "the loss" : "the loss of the new task", training, sum(loss.reported));
         });
-      out->losses.push_back(loss), out->corrects.push_back(correct);
+      out->losses.push_back(loss.reported), out->corrects.push_back(correct);
     }
-    backward(tape, loss);
+    backward(tape, loss.total);
   }
   if (in.shared) buckets_->finish({}, on_gradient_final);
 }

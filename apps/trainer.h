@@ -63,6 +63,9 @@ VitConfig model_of(const TrainerConfig& config);
 /// Throws Error{usage} as make_vit and make_optimizer do; cheap, since no weight is drawn.
 std::string method_settings(const TrainerConfig& config);
 
+/// What should be said before such a run begins, or nothing: prompts are learned on a network that knows nothing.
+std::string caution(const TrainerConfig& config);
+
 class Trainer {
  public:
   explicit Trainer(const TrainerConfig& config);
@@ -126,7 +129,10 @@ class Trainer {
   void upload_record();
   void download_record();
   StepResult update(const Batch& batch, double lr_factor, const Tensor& class_mask);
-  Tensor loss_of(const StepInputs& in, std::int64_t begin, std::int64_t end, bool training, Tensor* correct);
+  struct Loss {
+    Tensor reported, total;  // cross-entropy; with what the network adds to it, which is what learns
+  };
+  Loss loss_of(const StepInputs& in, std::int64_t begin, std::int64_t end, bool training, Tensor* correct);
   void enqueue_gradient(const StepInputs& in, StepOutputs* out, bool training,
                         const GradientBuckets::Reduced& on_gradient_final);
   void enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx);

@@ -53,7 +53,7 @@ PatchEmbed make_patch_embed(const VitConfig& c) {
   if (c.class_token) e.cls_token = token_param("cls_token", {1, 1, c.dim}, init_token());
   if (c.registers > 0) e.reg_token = token_param("reg_token", {1, c.registers, c.dim}, init_token());
   // With registers only the patches have positions (timm's no_embed_class, which its register models set).
-  const std::int64_t rows = c.registers > 0 ? c.patches() : c.tokens();
+  const std::int64_t rows = c.registers > 0 ? c.patches() : c.tokens() - c.prompt_tokens();
   if (c.pos == PosEmbed::learned) e.pos_embed = token_param("pos_embed", {1, rows, c.dim}, init_position());
   return e;
 }

@@ -16,11 +16,11 @@ void link_units(Vit& v) {
   }
 }
 
-BlockContext block_context(const Vit& v, int index, const VitContext& c) {
+BlockContext block_context(const Vit& v, int index, const VitContext& c, bool class_token_only) {
   BlockContext b;
   b.eps = v.config.eps;
   if (c.training) b.drop_step = c.step;
-  b.first_token_only = v.config.narrows(index) && !c.probe;
+  b.first_token_only = class_token_only && index + 1 == v.config.depth;
   if (c.probe && c.probe->hidden)
     b.see_hidden = [index, probe = c.probe](const Tensor& z) { probe->hidden(index, z.detached()); };
   if (c.probe && c.probe->qkv)
@@ -39,6 +39,18 @@ ResidualStream recomputed(Vit& v, int index, const ResidualStream& in, const Blo
           {}};
 }
 
+/// The residual stream behind the last block; with class_token_only that of the class token, [B,C].
+ResidualStream through_blocks(Vit& v, const Tensor& tokens, const VitContext& c, bool class_token_only) {
+  ResidualStream s{tokens, {}};
+  for (int i = 0; i < v.config.depth; ++i) {
+    const BlockContext context = block_context(v, i, c, class_token_only);
+    s = v.config.recompute ? recomputed(v, i, s, context) : forward(v.blocks[std::size_t(i)], s, context);
+    if (c.probe && c.probe->tokens)
+      c.probe->tokens(i, joined({s.x.detached(), s.branch ? s.branch.detached() : Tensor{}}));
+  }
+  return s;
+}
+
 /// What the head reads of the last block's stream.
 Tensor pooled(const Vit& v, const ResidualStream& s) {
   const VitConfig& f = v.config;
@@ -47,6 +59,16 @@ Tensor pooled(const Vit& v, const ResidualStream& s) {
   const auto token = [](const Tensor& t) { return t && t.rank() == 3 ? pool_tokens(t, 0, 1) : t; };
   const Tensor x = token(s.x), branch = token(s.branch);
   return branch ? forward(v.norm, x, branch, f.eps).second : forward(v.norm, x, f.eps);
+}
+
+/// Features of a network with a prompt pool, whose blocks run twice: without prompts for the query, then with them.
+Tensor prompted_features(Vit& v, const Tensor& tokens, const VitContext& c) {
+  const Tensor query = pooled(v, through_blocks(v, tokens, {}, v.config.narrow_last));
+  const double batch = c.batch > 0.0 ? c.batch : double(tokens.dim(0));
+  const Prompted p = prepend(*v.prompt, v.config.prompts, tokens, query, c.training, batch);
+  if (c.prompt_loss) *c.prompt_loss = p.loss;
+  const ResidualStream s = through_blocks(v, p.tokens, c, false);
+  return pool_tokens(forward(v.norm, joined(s), v.config.eps), 0, v.config.prompt_tokens());
 }
 
 void check_images(const Vit& v, const Tensor& images, const VitContext& c) {
@@ -74,23 +96,24 @@ Vit make_vit(const VitConfig& c) {
   Vit v;
   v.config = c;
   v.embed = make_patch_embed(c);
+  if (c.prompts.pool) v.prompt = make_prompts(c);
   for (int i = 0; i < c.depth; ++i) v.blocks.push_back(make_block(c, i));
   v.norm = make_norm(c.class_token ? "norm" : "fc_norm", c.dim, Module::final_norm, -1);
   v.head = make_linear("head", c.classes, c.dim, Module::head, -1);
   link_units(v);
+  if (v.prompt) {
+    visit_params(
+        v, [&](Param& p) { p.frozen = p.module != Module::head && &p != &v.prompt->prompts && &p != &v.prompt->keys; });
+    v.head.weight.init = {Init::Rule::zeros};
+  }
   return v;
 }
 
 Tensor forward_features(Vit& v, const Tensor& images, const VitContext& c) {
   check_images(v, images, c);
-  ResidualStream s{forward(v.embed, v.config, images, c.mean, c.stddev, c.crop), {}};
-  for (int i = 0; i < v.config.depth; ++i) {
-    const BlockContext context = block_context(v, i, c);
-    s = v.config.recompute ? recomputed(v, i, s, context) : forward(v.blocks[std::size_t(i)], s, context);
-    if (c.probe && c.probe->tokens)
-      c.probe->tokens(i, joined({s.x.detached(), s.branch ? s.branch.detached() : Tensor{}}));
-  }
-  const Tensor features = pooled(v, s);
+  const Tensor tokens = forward(v.embed, v.config, images, c.mean, c.stddev, c.crop);
+  const bool narrow = v.config.narrow_last && v.config.class_token && !c.probe;
+  const Tensor features = v.prompt ? prompted_features(v, tokens, c) : pooled(v, through_blocks(v, tokens, c, narrow));
   if (c.probe && c.probe->features) c.probe->features(features.detached());
   return features;
 }

@@ -9,12 +9,14 @@
 //   backward(tape, cross_entropy(forward(model, images, context), labels, {}, {}));
 #pragma once
 #include <functional>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "autograd/tape.h"
 #include "layers/block.h"
 #include "layers/patch_embed.h"
+#include "layers/prompt.h"
 #include "layers/vit_config.h"
 
 namespace eg {
@@ -22,6 +24,7 @@ namespace eg {
 struct Vit {
   VitConfig config;
   PatchEmbed embed;
+  std::optional<Prompts> prompt;  // with it, only prompts, keys and head learn
   std::vector<Block> blocks;
   Norm norm;  // called "norm", or "fc_norm" after mean pooling
   Linear head;
@@ -31,6 +34,7 @@ struct Vit {
 template <class F>
 void visit_params(Vit& v, F&& f) {
   visit_params(v.embed, f);
+  if (v.prompt) visit_params(*v.prompt, f);
   for (Block& b : v.blocks) visit_params(b, f);
   visit_params(v.norm, f), visit_params(v.head, f);
 }
@@ -55,6 +59,9 @@ struct VitContext {
   Tensor mean, stddev;               // statistic dtype [channels], of pixel values in [0, 1]; may be empty
   Tensor crop;                       // i32 [B,3], or empty
   const VitProbe* probe = nullptr;
+  double batch = 0.0;  // images that the loss is averaged over; 0: those given
+  Tensor* prompt_loss =
+      nullptr;  // receives what a prompt pool adds to the loss, statistic dtype [1]; empty without one
 };
 
 /// images u8 or float [B,channels,S,S] -> logits [B,classes]. Throws Error{shape} when the images do not fit the model,

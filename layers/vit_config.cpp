@@ -24,10 +24,16 @@ void check_range(const char* flag, std::int64_t value, std::int64_t low, std::in
 // Operations of one image, forward.
 double embed_flops(const VitConfig& c) { return 2.0 * double(c.patches()) * c.channels * c.patch * c.patch * c.dim; }
 double head_flops(const VitConfig& c) { return 2.0 * c.dim * c.classes; }
-/// `rest`: how many tokens go through what comes after the mixing.
-double block_flops(const VitConfig& c, double rest) {
-  const double s = double(c.tokens()), d = c.dim, h = double(c.hidden() + c.hidden_outputs());
+/// `rest`: how many of the `s` tokens go through what comes after the mixing.
+double block_flops(const VitConfig& c, double s, double rest) {
+  const double d = c.dim, h = double(c.hidden() + c.hidden_outputs());
   return s * 6 * d * d + 4 * s * s * d + rest * (2 * d * d + 2 * d * h);
+}
+
+/// The pass without prompts that makes the query; `narrow`: its last block goes on with the class token alone.
+double query_flops(const VitConfig& c, bool narrow) {
+  const double s = double(c.tokens() - c.prompt_tokens());
+  return (c.depth - 1) * block_flops(c, s, s) + block_flops(c, s, narrow ? 1.0 : s);
 }
 
 // Bytes that the blocks of one batch keep, split where narrow_last cuts.
@@ -105,17 +111,35 @@ void check_config(const VitConfig& c) {
         [&] { return cat("--layer-scale is a positive starting value, or 0 for none; got ", c.layer_scale); });
   check(std::isfinite(c.eps) && c.eps > 0.0, Kind::usage,
         [&] { return cat("the layer norms' eps must be positive, got ", c.eps); });
+  const PromptPool& p = c.prompts;
+  check(p.pool == 0 || (p.pool > 0 && p.length > 0 && p.select > 0 && p.select <= p.pool), Kind::usage, [&] {
+    return cat("a prompt pool of ", p.pool, " prompts cannot give an image ", p.select, " of ", p.length,
+               " tokens; use at least one of each, and select at most the pool");
+  });
+  check(p.pool == 0 || c.class_token, Kind::usage, [] {
+    return std::string("a prompt pool (l2p) needs a class token, whose feature chooses prompts; leave out --pool mean");
+  });
   check(is_float(c.precision), Kind::usage, [&] { return cat("activations cannot be held as ", c.precision); });
 }
 
 double VitConfig::forward_flops() const {
-  return depth * block_flops(*this, double(tokens())) + embed_flops(*this) + head_flops(*this);
+  const double s = double(tokens());
+  return depth * block_flops(*this, s, s) + (prompts.pool ? query_flops(*this, false) : 0.0) + embed_flops(*this) +
+         head_flops(*this);
 }
-double VitConfig::train_flops() const { return 3.0 * forward_flops() - embed_flops(*this); }
+double VitConfig::train_flops() const {
+  if (!prompts.pool) return 3.0 * forward_flops() - embed_flops(*this);
+  // The query needs no gradient, and frozen weights get none: a block's backward is half as long.
+  const double query = query_flops(*this, false), ends = embed_flops(*this) + head_flops(*this);
+  return 2.0 * (forward_flops() - query - ends) + query + embed_flops(*this) + 3.0 * head_flops(*this);
+}
 double VitConfig::executed_train_flops() const {
   double blocks = 0.0;
-  for (int i = 0; i < depth; ++i) blocks += block_flops(*this, narrows(i) ? 1.0 : double(tokens()));
-  return (recompute ? 4.0 : 3.0) * blocks + 2.0 * embed_flops(*this) + 3.0 * head_flops(*this);
+  for (int i = 0; i < depth; ++i) blocks += block_flops(*this, double(tokens()), narrows(i) ? 1.0 : double(tokens()));
+  const double again = recompute ? 1.0 : 0.0;
+  if (prompts.pool)
+    return (2.0 + again) * blocks + query_flops(*this, narrow_last) + embed_flops(*this) + 3.0 * head_flops(*this);
+  return (3.0 + again) * blocks + 2.0 * embed_flops(*this) + 3.0 * head_flops(*this);
 }
 
 std::int64_t VitConfig::parameter_count() const {
@@ -146,7 +170,8 @@ MemoryPlan VitConfig::memory_plan(std::int64_t batch) const {
 std::string VitConfig::describe() const {
   const double gflop = std::round(train_flops() / 1e7) / 100.0;
   return cat("ViT ", image_size, "/", patch, ", width ", dim, ", ", depth, " blocks, ", heads, " heads, ", tokens(),
-             " tokens, ", activation == Activation::crelu ? "CReLU, " : "", classes, " classes: ", parameter_count(),
+             " tokens", prompts.pool ? cat(" (", prompt_tokens(), " of prompts)") : "", ", ",
+             activation == Activation::crelu ? "CReLU, " : "", classes, " classes: ", parameter_count(),
              " parameters, ", gflop, " GFLOP per training image");
 }
 

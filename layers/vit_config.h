@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "engine/kernels.h"
+#include "engine/prompt_pool.h"
 
 namespace eg {
 
@@ -40,9 +41,12 @@ struct VitConfig {
   bool recompute = false;        // keep only each block's input, and run its forward again in backward
   bool narrow_last = true;  // with a class token: behind the last mixing of tokens compute that token only. The head
                             // sees no other one, so loss and gradients are the same and 6 % of a 12-block step is saved
+  PromptPool prompts;       // see layers/prompt.h
 
   std::int64_t patches() const { return std::int64_t(image_size / patch) * (image_size / patch); }
-  std::int64_t prefix() const { return (class_token ? 1 : 0) + registers; }
+  /// Prompts come first, then the class token, registers, patches.
+  std::int64_t prompt_tokens() const { return prompts.pool ? std::int64_t(prompts.select) * prompts.length : 0; }
+  std::int64_t prefix() const { return prompt_tokens() + (class_token ? 1 : 0) + registers; }
   std::int64_t tokens() const { return patches() + prefix(); }
   /// Hidden units of the MLP: mlp_ratio x dim, or two thirds of it with CReLU, rounded down.
   std::int64_t hidden() const {
@@ -52,7 +56,7 @@ struct VitConfig {
   /// What they give to the MLP's second matrix.
   std::int64_t hidden_outputs() const { return activation == Activation::crelu ? 2 * hidden() : hidden(); }
   /// True when block `index` goes on with the class token alone (see narrow_last).
-  bool narrows(int index) const { return narrow_last && class_token && index + 1 == depth; }
+  bool narrows(int index) const { return narrow_last && class_token && index + 1 == depth && !prompts.pool; }
 
   /// Operations (one multiply-add = 2) of one image. The nominal count is the usual one of the whole network
   /// (performance.md 3.1): 24 S D^2 + 4 S^2 D per block at mlp_ratio 4. A training step costs three times that, minus

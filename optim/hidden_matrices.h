@@ -19,6 +19,8 @@ struct HiddenMatrix {
 
 /// Trainable weights of q, k, v, output and MLP, in the model's order.
 std::vector<HiddenMatrix> hidden_matrices(const Parameters& parameters);
+/// Throws Error{usage} when the model has such weights, but `method`, which works on them, may change none of them.
+void require_trainable_matrices(const Parameters& parameters, const std::string& method);
 /// The part of an array that is laid out as the arena; empty where the array is.
 TensorView part_of(const Tensor& array, const HiddenMatrix& m);
 

@@ -46,6 +46,7 @@ class Muon final : public Optimizer {
     eps_ = r.number("eps", 1e-10, 1e-30, 1.0);
     weight_decay_ = r.number("weight-decay", weight_decay, 0.0, 1e6);
     r.finish();
+    require_trainable_matrices(p, spec.name);
     matrices_ = hidden_matrices(p);
     std::vector<ArrowRun> runs;
     std::int64_t largest = 1, side = 1;

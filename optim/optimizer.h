@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "engine/kernels.h"
+#include "engine/prompt_pool.h"
 #include "layers/param.h"
 
 namespace eg {
@@ -38,6 +39,7 @@ std::string to_text(const MethodSpec& spec);
 /// What a method changes in the network that it trains.
 struct ModelChange {
   bool crelu = false;  // concatenated ReLU in the MLPs, with two thirds of their hidden units
+  PromptPool prompts;  // with a pool everything but prompts, keys and head is frozen
 };
 /// The changes that the parts of a method ask for. The model is built with them, then the method with the model.
 ModelChange model_change(const MethodSpec& spec);
@@ -121,6 +123,8 @@ struct MethodInfo {
   double default_lr, default_weight_decay;
   std::string options;
   bool intervention = false;  // works beside an update rule
+  std::string base =
+      "adamw";  // an intervention's update rule where none is named; with it its default rate and decay hold
 };
 /// Every registered method, in the order of the table in --list-methods.
 const std::vector<MethodInfo>& method_list();

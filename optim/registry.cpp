@@ -30,6 +30,12 @@ Method beside(std::string name, std::string summary, std::string paper, std::str
           change};
 }
 
+/// One that stands on another update rule when none is named, with a rate and decay of its own.
+Method standing_on(std::string base, double lr, double weight_decay, Method m) {
+  m.info.base = std::move(base), m.info.default_lr = lr, m.info.default_weight_decay = weight_decay;
+  return m;
+}
+
 // name, summary, paper, default lr, default weight decay, options
 const std::vector<Method>& methods() {
   static const std::vector<Method> all = {
@@ -108,6 +114,14 @@ const std::vector<Method>& methods() {
           "task, in blocks that are pre-norm anyway. Doubles the cost of a step.",
           "Lee et al. 2023, arXiv:2306.10711", "sam=true, rho=0.1, crelu=true, head-reset=true", make_plastic,
           plastic_model),
+      standing_on("adam", 0.03, 0.0,
+                  beside("l2p",
+                         "Learning to prompt: a frozen network, and a pool of prompts from which every image gets the "
+                         "nearest. Learns prompts, their keys and the head, by Adam. Meant for pre-trained networks.",
+                         "Wang et al. 2022, arXiv:2112.08654",
+                         "pool=10, length=10, select=4, lambda=1, batchwise=true, batchwise-test=false, "
+                         "clear-optimizer=true, lr=0.03",
+                         make_l2p, l2p_model)),
       beside("redo", "Recycles dormant hidden units: those whose activation is a tiny share of their layer's.",
              "Sokar et al. 2023, arXiv:2302.12902", "tau=0.025, every=128", make_redo),
       beside("snr", "Self-normalised resets: hidden units that are silent for longer than they usually are begin anew.",
@@ -142,8 +156,11 @@ const Method& method_named(const std::string& name) {
   fail(Kind::usage, cat("there is no method '", name, "'; known: ", known));
 }
 
-/// Whose default rate and decay a method has: those of the optimizer that runs beside ARROW.
+/// Whose default rate and decay a method has: those of the optimizer that runs beside ARROW, or of an intervention that
+/// brings its update rule along.
 const Method& defaults_of(const Method& m, const MethodSpec& spec) {
+  for (const MethodSpec& part : spec.with)
+    if (const Method& beside = method_named(part.name); beside.info.base == spec.name) return beside;
   const auto base = spec.options.find("base");
   return base != spec.options.end() && base->second == "sgd" ? method_named("sgd") : m;
 }
@@ -193,6 +210,17 @@ MethodSpec parse_one(std::string_view text) {
   return spec;
 }
 
+/// An intervention that brings its update rule along gives it a name, where there is none, and a rate.
+void take_update_rule(std::string_view text, MethodSpec& part, MethodSpec& spec) {
+  const std::string& base = method_named(part.name).info.base;
+  if (base == "adamw") return;
+  if (spec.name.empty()) spec.name = base;
+  const auto rate = part.options.extract("lr");
+  if (rate.empty()) return;
+  check(spec.options.emplace("lr", rate.mapped()).second, Kind::usage,
+        [&] { return cat("method '", text, "' gives lr twice, for ", spec.name, " and for ", part.name); });
+}
+
 }  // namespace
 
 MethodSpec parse_method(std::string_view text) {
@@ -215,6 +243,7 @@ MethodSpec parse_method(std::string_view text) {
     });
     spec.name = part.name, spec.options = part.options;
   }
+  for (MethodSpec& part : spec.with) take_update_rule(text, part, spec);
   if (spec.name.empty()) spec.name = "adamw";
   return spec;
 }

@@ -113,6 +113,9 @@ class Benchmark {
     progress_->note(cat(pairs_.size(), pairs_.size() == 1 ? " run" : " runs", " (method x seed) on ",
                         plan_.machine().device, ", ", plan_.machine().precision, ", ", num_threads(),
                         " threads; run folder ", o_.out));
+    for (const Pair& pair : pairs_)
+      if (pair.seed == first.seed)  // once for each method
+        if (const std::string said = caution(plan_.trainer(pair, *stream_)); !said.empty()) progress_->note(said);
   }
 
   void save(Trainer* trainer) {

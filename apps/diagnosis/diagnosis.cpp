@@ -359,10 +359,14 @@ void Probe::measure_attention(Loader& fixed, Diagnosis& d) {
     const std::vector<double> values = t.slice(0, take).to_host();
     qkv[std::size_t(block)].insert(qkv[std::size_t(block)].end(), values.begin(), values.end());
   };
-  probe.tokens = [&](int block, const Tensor& t) {  // the first token's features, or the mean of the patches
+  // What the head reads: the class token's features, or the mean of the prompts or patches.
+  const std::int64_t prompts = config.prompt_tokens();
+  const std::int64_t first_read = config.class_token ? 0 : config.prefix();
+  const std::int64_t last_read = prompts ? prompts : config.class_token ? 1 : n;
+  probe.tokens = [&](int block, const Tensor& t) {
     const std::vector<double> values = t.to_host();
     auto& kept = features[std::size_t(block)];
-    const std::int64_t first = config.class_token ? 0 : config.prefix(), last = config.class_token ? 1 : n;
+    const std::int64_t first = first_read, last = last_read;
     for (std::int64_t i = 0; i < t.dim(0); ++i)
       for (std::int64_t c = 0; c < config.dim; ++c) {
         double sum = 0.0;
@@ -389,7 +393,7 @@ void Probe::measure_attention(Loader& fixed, Diagnosis& d) {
     };
     by_head("attention.entropy", s.entropy);
     by_head("attention.distance", s.distance);
-    if (config.class_token) by_head("attention.class_self", s.class_self);
+    if (config.class_token && !prompts) by_head("attention.class_self", s.class_self);
     by_head("attention.largest_logit", maps.largest_logit);
     put(d.blocks, "attention.head_similarity", b, depth, s.similarity);
     const std::vector<double>& f = features[std::size_t(b)];
@@ -406,10 +410,10 @@ void Probe::measure_attention(Loader& fixed, Diagnosis& d) {
     };
     keep(maps_last_, maps.p), keep(features_last_, f);
     if (first) keep(maps_first_, maps.p), keep(features_first_, f);
-    // What the class token looks at (without one: what all tokens look at), mean over heads.
+    // What the tokens that the head reads look at (without a class token: what all look at), mean over heads.
     for (std::int64_t i = 0; i < std::min(map_images_, kShownMaps); ++i) {
       std::vector<double> look(std::size_t(config.patches()), 0.0);
-      const std::int64_t rows = config.class_token ? 1 : n;
+      const std::int64_t rows = config.class_token ? last_read : n;
       for (std::int64_t h = 0; h < config.heads; ++h)
         for (std::int64_t q = 0; q < rows; ++q)
           for (std::int64_t k = 0; k < config.patches(); ++k)

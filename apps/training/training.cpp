@@ -79,7 +79,10 @@ class Training {
 
   int run() {
     const bool resumed = load();
-    if (!resumed) progress_.note(trainer_->describe());
+    if (!resumed) {
+      progress_.note(trainer_->describe());
+      if (const std::string said = caution(settings_); !said.empty()) progress_.note(said);
+    }
     LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, task_.head_classes, true);
     c.seed = o_.seed, c.epochs = o_.training.epochs;
     share_batches(c, *ranks_);

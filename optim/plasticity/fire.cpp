@@ -28,6 +28,7 @@ class Fire final : public Intervention {
     check(!tensors.empty() && tensors.find_first_not_of("qkvom") == std::string::npos, Kind::usage, [&] {
       return cat("fire: tensors=", tensors, " must name some of q, k, v, o (the output projection) and m (the MLP)");
     });
+    require_trainable_matrices(p, spec.name);
     for (const HiddenMatrix& m : hidden_matrices(p)) {
       const char letter = m.part ? m.part : m.param->module == Module::proj ? 'o' : 'm';
       if (tensors.find(letter) != std::string::npos) matrices_.push_back(m);

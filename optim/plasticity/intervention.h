@@ -77,11 +77,13 @@ std::unique_ptr<Intervention> make_trac(const MethodSpec& spec, const Parameters
 std::unique_ptr<Intervention> make_fire(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_spectral(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_parseval(const MethodSpec& spec, const Parameters& p);
+std::unique_ptr<Intervention> make_l2p(const MethodSpec& spec, const Parameters& p);
 std::unique_ptr<Intervention> make_dash(const MethodSpec& spec, const Parameters& p);
 
 /// What a method changes in the network; makes no parameters, so that it can be asked before there are any.
 using ChangeModel = void (*)(const MethodSpec&, ModelChange&);
 void crelu_model(const MethodSpec& spec, ModelChange& change);
 void plastic_model(const MethodSpec& spec, ModelChange& change);
+void l2p_model(const MethodSpec& spec, ModelChange& change);
 
 }  // namespace eg

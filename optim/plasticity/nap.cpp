@@ -4,6 +4,7 @@
 // pre-norm blocks as they are; --qk-norm adds the norms of q and k.
 #include <cmath>
 
+#include "optim/hidden_matrices.h"
 #include "optim/plasticity/intervention.h"
 #include "optim/plasticity/selection.h"
 
@@ -16,6 +17,7 @@ class Nap final : public Intervention {
     OptionReader r(spec);
     every_ = r.integer("every", 1, 1, 1000000);
     r.finish();
+    require_trainable_matrices(p, spec.name);
     const std::vector<double> weights = arena_.master.to_host();
     for (const WeightSegment& whole : weight_segments(p, [](const Param&param, WeightSegment&s) {
            s.keep = param.module == Module::qkv ? 3.0f : 1.0f;  // q, k and v are three matrices

@@ -156,6 +156,7 @@ class Parseval final : public Intervention {
     strength_ = r.number("strength", 1e-3, 0.0, 1e6);
     scale_ = r.number("s", 1.0, 0.0, 1e6);
     r.finish();
+    require_trainable_matrices(p, spec.name);
     groups_.resize(std::size_t(p.depth) + 1);
     std::int64_t largest = 1;
     for (const HiddenMatrix& m : hidden_matrices(p)) {

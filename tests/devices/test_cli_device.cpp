@@ -33,7 +33,7 @@ Args small_continual(const std::filesystem::path& out, const std::string& device
               "--methods",
               "adamw,arrow:window=3,sgd+cbp:rate=0.05:maturity=2:compensate+nap,l2init+shrink-perturb:variant=e,"
               "upgd+snr:tau-max=20:tasks=1:fire=0.5+swr:every=3,"
-              "plastic+adaptive-replay:low=1:high=2:every=1:delta=1"};
+              "plastic+adaptive-replay:low=1:high=2:every=1:delta=1,l2p:pool=4:length=2:select=2+sam"};
 }
 /// What a run computed: losses of every task to the last bit, and the diagnosis, as metrics.jsonl has them.
 std::vector<std::string> numbers(const std::filesystem::path& folder) {

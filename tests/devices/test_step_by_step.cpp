@@ -112,7 +112,8 @@ TEST_CASE("devices: 50 steps of a continual run on real images give the cpu's lo
   std::vector<std::string> methods = {"sgd", "adamw", "arrow:window=4"};
   const std::size_t thorough = methods.size();
   if (const char* brief = std::getenv("EVERGRAD_SHORT_TESTS"); brief == nullptr || *brief == '\0')
-    methods.insert(methods.end(), {"muon", "spectral:strength=0.01+parseval+dash+fire"});
+    methods.insert(methods.end(),
+                   {"muon", "spectral:strength=0.01+parseval+dash+fire", "l2p:pool=5:length=3:select=2"});
   for (std::size_t m = 0; m < methods.size(); ++m) {
     const std::string& method = methods[m];
     const std::string shown = method;

@@ -178,7 +178,7 @@ TEST_CASE("methods: every one explains itself") {
     CHECK(m.default_weight_decay >= 0.0);
     Rig rig(kCpu, m.name, small_model());
     CHECK(contains(rig.optimizer->describe(), "lr"));
-    CHECK(rig.optimizer->name() == (m.intervention ? "adamw+" + m.name : m.name));
+    CHECK(rig.optimizer->name() == (m.intervention ? m.base + "+" + m.name : m.name));
     std::size_t bytes = 0;
     rig.optimizer->visit_state([&](const std::string&, Tensor& t) { bytes += t.bytes(); });
     CHECK(rig.optimizer->state_bytes() == bytes);

@@ -1,5 +1,5 @@
-// tests/optim/test_model_and_loop.cpp - methods that change the model or the loop: CReLU, adaptive replay, PLASTIC
-// (methods.md B.9, B.14).
+// tests/optim/test_model_and_loop.cpp - methods that change the model or the loop: CReLU, adaptive replay, PLASTIC, L2P
+// (methods.md B.9, B.13, B.14).
 #include <cmath>
 
 #include "tests/optim/rig.h"
@@ -133,6 +133,62 @@ TEST_CASE("plastic: is its parts, and each can be left out") {
   CHECK_FALSE(model_change(parse_method("plastic:crelu=false")).crelu);
   CHECK(contains(usage_error([] { Rig(kCpu, "plastic+sam", {{{1.0}}, head({1.0})}); }), "both"));
   CHECK(contains(usage_error([] { Rig(kCpu, "plastic:rho=-1", {{{1.0}}, head({1.0})}); }), "plastic"));
+}
+
+TEST_CASE("l2p: asks for a pool, and brings Adam along with a rate of its own, which can be given in three places") {
+  const PromptPool p = model_change(parse_method("l2p:pool=7:length=3:select=2:lambda=0.5:batchwise=0")).prompts;
+  CHECK((p.pool == 7 && p.length == 3 && p.select == 2));
+  CHECK((p.pull == 0.5 && !p.batchwise && !p.batchwise_test));
+  const PromptPool published = model_change(parse_method("sgd+l2p")).prompts;
+  CHECK((published.pool == 10 && published.length == 10 && published.select == 4));
+  CHECK((published.pull == 1.0 && published.batchwise && !published.batchwise_test));
+  CHECK(model_change(parse_method("sgd")).prompts.pool == 0);
+
+  const auto said = [](const std::string& method, double lr = -1.0) {
+    return Rig(kCpu, method, {{{1.0}}}, lr, -1.0).optimizer->describe();
+  };
+  CHECK(contains(said("l2p"), "Adam lr 0.03, betas 0.9 0.999, eps 1e-08, weight decay 0;"));
+  CHECK(contains(said("l2p:lr=0.5"), "Adam lr 0.5,"));
+  CHECK(contains(said("adam:lr=0.2+l2p"), "Adam lr 0.2,"));
+  CHECK(contains(said("l2p", 0.7), "Adam lr 0.7,"));
+  CHECK(contains(said("l2p+l2"), "Adam lr 0.03,"));
+  CHECK(contains(said("adam+l2"), "Adam lr 0.001,"));
+  CHECK(contains(said("adamw+l2p"), "AdamW lr 0.001,"));
+  CHECK(to_text(parse_method("l2p:lr=0.5:pool=6")) == "adam:lr=0.5+l2p:pool=6");
+
+  const auto refused = [](const std::string& text) { return usage_error([&] { Rig(kCpu, text, {{{1.0}}}); }); };
+  CHECK(contains(refused("adam:lr=0.2+l2p:lr=0.1"), "twice"));
+  CHECK(contains(refused("l2p:pool=3:select=4"), "pool=3"));
+  CHECK(contains(refused("l2p:prompts=3"), "it has"));
+  CHECK(contains(refused("l2p:length=0"), "length"));
+}
+
+TEST_CASE("l2p: Adam's moments end with a task, as published, unless they are to stay") {
+  for (const bool stays : {false, true}) {
+    Rig rig(kCpu, stays ? "l2p:clear-optimizer=false" : "l2p", {{{1.0, 2.0}}}, 0.1);
+    for (int i = 0; i < 3; ++i) rig.step(Values{0.5, -1.0});
+    StepContext ctx = rig.context();
+    ctx.task = 1;
+    rig.optimizer->task_boundary(ctx, true);
+    bool any = false;
+    rig.optimizer->visit_moments([&](Tensor& t) {
+      for (const double x : t.to_host()) any |= x != 0.0;
+    });
+    CHECK(any == stays);
+    CHECK(rig.record.slot[0].t == (stays ? 3 : 0));
+  }
+}
+
+TEST_CASE("methods of the blocks' matrices refuse a network in which all of them are frozen, and name themselves") {
+  std::vector<Piece> pieces{
+      {.start = Values(6, 0.5), .name = "blocks.0.mlp.fc1.weight", .module = Module::fc1, .shape = {2, 3}},
+      head({1.0, 2.0})};
+  pieces[0].frozen = true;
+  for (const std::string method : {"muon", "sgd+nap", "sgd+fire", "sgd+parseval"})
+    CHECK(
+        contains(usage_error([&] { Rig(kCpu, method, pieces); }), method.substr(method.find('+') + 1) + ": works on"));
+  pieces[0].frozen = false;
+  for (const std::string method : {"muon", "sgd+nap", "sgd+fire", "sgd+parseval"}) Rig(kCpu, method, pieces);
 }
 
 }  // namespace eg::test

@@ -1,0 +1,33 @@
+// layers/prompt.h - learning to prompt (L2P; Wang et al. 2022, arXiv:2112.08654): a frozen Vision Transformer learns tasks by
+// a pool of prompts, tokens that are put in front of an image's own. Every prompt has a key; an image gets the prompts whose
+// keys are nearest to its query, the class token's feature of the network without prompts. Prompts come after the positions
+// were added, so they have none, and the head reads the mean of what became of them.
+#pragma once
+#include "autograd/functions.h"
+#include "layers/param.h"
+#include "layers/vit_config.h"
+
+namespace eg {
+
+struct Prompts {
+  Param prompts, keys;  // [M,L,C], [M,C]; called "prompt.prompts" and "prompt.keys"
+};
+
+template <class F>
+void visit_params(Prompts& p, F&& f) {
+  f(p.prompts), f(p.keys);
+}
+
+/// Uniform within +-0.01: the scale of the released code (Flax's default), there from 0 to 0.01. Around zero the keys differ
+/// in direction, by which they are chosen, from the start.
+Prompts make_prompts(const VitConfig& c);
+
+struct Prompted {
+  Tensor tokens;  // [B,S L + N,C]
+  Tensor loss;    // statistic dtype [1]: -pull / batch times the sum of cosines between queries and the keys they chose
+};
+/// tokens [B,N,C] with positions, query [B,C] -> tokens with prompts. `batch`: images that the loss is averaged over.
+Prompted prepend(const Prompts& p, const PromptPool& pool, const Tensor& tokens, const Tensor& query, bool training,
+                 double batch);
+
+}  // namespace eg
