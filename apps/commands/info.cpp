@@ -1,8 +1,10 @@
 // apps/commands/info.cpp - `evergrad info`: devices, libraries, and what a missing library costs.
 #include <cstdio>
 #include <iostream>
+#include <memory>
 
 #include "apps/command.h"
+#include "apps/commands/info_ranks.h"
 #include "engine/build_info.h"
 #include "engine/device.h"
 #include "optim/optimizer.h"
@@ -40,7 +42,9 @@ int info() {
 
 void add_info_command(CLI::App& app, std::function<int()>& run) {
   auto* sub = app.add_subcommand("info", "Devices, libraries, methods: what this binary can do on this machine");
-  sub->callback([&run] { run = info; });
+  auto ranks = std::make_shared<RanksOptions>();
+  add_ranks_options(*sub, *ranks);
+  sub->callback([&run, ranks] { run = [ranks] { return ranks->show ? info_ranks(*ranks) : info(); }; });
 }
 
 }  // namespace eg
