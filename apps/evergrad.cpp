@@ -5,11 +5,13 @@
 #include <new>
 
 #include "apps/command.h"
+#include "apps/run/processes.h"
 #include "cuda/register.h"
 #include "engine/build_info.h"
 #include "engine/error.h"
 
 int main(int argc, char** argv) {
+  eg::end_with_starter();
   CLI::App app{
       "evergrad trains Vision Transformers on endless streams of tasks, measures how their ability to learn decays, "
       "and\n"

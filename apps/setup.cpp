@@ -82,16 +82,18 @@ namespace {
 std::int64_t ranks_of(const Config& c) { return c.find(kRanksKey) ? c.whole(kRanksKey) : 1; }
 }  // namespace
 
-void check_resumable(const RunFolder& folder, const Config& now) {
-  const Config before = Config::read(folder.config());
+void check_resumable(const RunFolder& folder, const Config& now) { check_resumable(folder.path(), now); }
+
+void check_resumable(const std::filesystem::path& folder, const Config& now) {
+  const Config before = Config::read(folder / "config.toml");
   std::set<std::string, std::less<>> free{"checkpoint-seconds", "workers", "no-graph", "zero", kRanksKey};
   // Another number of ranks has other shares of the cores.
   if (ranks_of(before) != ranks_of(now)) free.insert("threads");
   // The flags first: a changed --lr explains more than the changed settings that follow from it.
   std::set<std::string, std::less<>> but_settings = free;
   but_settings.insert(kSettingsKey);
-  check_same_config(before, now, folder.path(), but_settings);
-  check_same_config(before, now, folder.path(), free);
+  check_same_config(before, now, folder, but_settings);
+  check_same_config(before, now, folder, free);
 }
 
 std::string config_of(const std::filesystem::path& checkpoint) {

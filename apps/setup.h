@@ -40,6 +40,7 @@ constexpr const char* kRanksKey = "ranks";
 /// Throws Error{usage} that names the first flag, and both its values, in which `now` is not the configuration that the
 /// folder's run was started with. What only steers the work and not its results may differ.
 void check_resumable(const RunFolder& folder, const Config& now);
+void check_resumable(const std::filesystem::path& folder, const Config& now);
 /// The config.toml of the run that a checkpoint belongs to, or nothing: beside it, or one or two folders up.
 std::string config_of(const std::filesystem::path& checkpoint);
 /// Every shared flag under its own name.

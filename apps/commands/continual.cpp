@@ -145,6 +145,16 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
       ->capture_default_str()
       ->check(CLI::Range(1, 1024))
       ->group(where);
+  sub.add_flag(
+         "--ranks-as-jobs", o.ranks_as_jobs,
+         "Started by mpirun, srun or torchrun: the processes share the runs out among them (--jobs of each at a time) "
+         "through OUT, a folder that all see; what a lost one was doing is taken over. Rank 0 writes the summary")
+      ->group(where);
+  sub.add_option("--stale-seconds", o.stale_seconds,
+                 "--ranks-as-jobs: after so much silence a process on another host counts as lost")
+      ->capture_default_str()
+      ->check(number_in(1.0, 1e6))
+      ->group(where);
   sub.add_flag("--test-earlier", o.test_earlier,
                "After each task, test every earlier one too: backward transfer and forgetting in summary.json. Needs a "
                "head that still knows them: keep, multi, masked or growing")

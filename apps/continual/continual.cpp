@@ -442,12 +442,13 @@ class Benchmark {
 }  // namespace
 
 int run_continual(const ContinualOptions& options) {
+  if (options.ranks_as_jobs) return run_farm(options);  // the processes of the start share runs, not batches
   const std::shared_ptr<Collectives> ranks = connect_ranks(parse_device(options.machine.device));
   return run_as_rank(*ranks, [&] {
     if (options.jobs == 1 && options.sweep.empty()) return Benchmark(options, ranks).run();
     check(ranks->size() == 1, Kind::usage, [&] {
       return cat("--jobs and --sweep start processes of their own, which ", ranks->size(),
-                 " ranks would do once each; start evergrad without a launcher, or leave them out");
+                 " ranks would do once each; let the ranks share the runs with --ranks-as-jobs, or start one process");
     });
     return run_farm(options);
   });

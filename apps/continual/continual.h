@@ -26,6 +26,8 @@ struct ContinualOptions {
   std::vector<std::string> sweep;  // "lr=1e-4,1e-3", "arrow.kappa=0,10"
   std::string sweep_seeds = "1001";
   int sweep_budget = 0, sweep_tasks = 0, jobs = 1;
+  bool ranks_as_jobs = false;   // the ranks of a start share the runs (apps/continual/crew.h)
+  double stale_seconds = 60.0;  // silence after which a rank's run is taken over
   std::string head = "auto", optimizer_state = "keep";
   std::string out = "runs/continual";
   bool resume = false;

@@ -9,6 +9,7 @@
 #include <limits>
 #include <nlohmann/json.hpp>
 
+#include "apps/continual/crew.h"
 #include "apps/continual/measures.h"
 #include "apps/continual/plan.h"
 #include "apps/continual/summary.h"
@@ -46,7 +47,12 @@ std::int64_t lines_of(const fs::path& file, const std::string& beginning) {
 
 class Farm {
  public:
-  explicit Farm(const ContinualOptions& given) : given_(given), plan_(given), progress_(Progress::standard()) {
+  explicit Farm(const ContinualOptions& given)
+      : given_(given),
+        launch_(given.ranks_as_jobs ? detect_launch() : Launch{}),
+        plan_(given),
+        progress_(Progress::standard()) {
+    if (given.ranks_as_jobs) forget_launch();  // the runs are no ranks
     for (const std::string& text : given.sweep)
       for (SweepAxis& axis : parse_sweep(text)) axes_.push_back(std::move(axis));
     for (const Pair& pair : plan_.pairs())
@@ -62,17 +68,25 @@ class Farm {
   int run() {
     check_points();
     const Config config = plan_.config();
-    RunFolder folder = RunFolder::open(given_.out, given_.resume);
-    if (folder.continues())
-      check_resumable(folder, config);
-    else
-      config.write(folder.config());
-    out_ = folder.path();
+    std::optional<RunFolder> folder;  // locked; the other ranks of a start work inside it
+    if (first()) {
+      folder = RunFolder::open(given_.out, given_.resume);
+      if (folder->continues())
+        check_resumable(*folder, config);
+      else
+        config.write(folder->config());
+      out_ = folder->path();
+    }
     catch_stop_signals();
-    progress_.note(plan_.stream(plan_.pairs()[0].seed)->describe());
+    if (given_.ranks_as_jobs) {
+      if (!first()) out_ = await_run_folder(given_.out, config);
+      crew_ = std::make_unique<Crew>(out_, launch_, given_.stale_seconds);
+    }
+    if (first()) progress_.note(plan_.stream(plan_.pairs()[0].seed)->describe());
     try {
       if (!axes_.empty()) choose();
-      return report(run_all("runs", final_pairs(), 0.0, 0));
+      const std::vector<RunResult> results = run_all("runs", final_pairs(), 0.0, 0);
+      return first() ? report(results) : 0;
     } catch (const Stopped&) {
       progress_.clear();
       std::cout << "Stopped by a signal and saved; continue with the same command and --resume.\n";
@@ -89,13 +103,18 @@ class Farm {
         method_settings(plan_.trainer({point, 1}, *stream));
   }
 
+  /// False for all but one process of a start: that one keeps the folder, speaks and writes the summary.
+  bool first() const { return launch_.rank == 0; }
+
   std::int64_t stream_tasks() const { return plan_.stream(plan_.pairs()[0].seed)->tasks(); }
 
   /// Threads of one run: all cores are shared out.
   int threads() const {
-    const int jobs = std::max(1, given_.jobs);
+    const int jobs = std::max(1, given_.jobs) * std::max(1, launch_.local_size);
     return given_.machine.threads > 0 ? given_.machine.threads : std::max(1, num_threads() / jobs);
   }
+
+  int at_a_time() const { return std::max(1, given_.jobs) * launch_.size; }
 
   /// limit: of every run's tasks; 0: the whole stream.
   std::vector<RunResult> run_all(const std::string& where, const std::vector<Pair>& pairs, double validation,
@@ -104,47 +123,60 @@ class Farm {
     fs::create_directories(base);
     // What a run is told: this command's configuration, one method, one seed.
     ContinualOptions one = given_;
-    one.sweep.clear(), one.jobs = 1, one.validation = validation, one.machine.threads = threads();
+    one.sweep.clear(), one.jobs = 1, one.ranks_as_jobs = false, one.validation = validation,
+                       one.machine.threads = threads();
     if (limit > 0) one.tasks = int(limit);
-    std::vector<Process> processes;
-    std::vector<std::size_t> index;  // into pairs
-    for (std::size_t i = 0; i < pairs.size(); ++i) {
-      const fs::path folder = base / run_name(pairs[i].method, pairs[i].seed);
-      if (finished_result(folder)) continue;
-      one.methods = pairs[i].method, one.seeds = std::to_string(pairs[i].seed), one.out = folder.string();
-      const fs::path config = base / (run_name(pairs[i].method, pairs[i].seed) + ".toml");
+    const auto name = [&](std::size_t i) { return run_name(pairs[i].method, pairs[i].seed); };
+    const auto log = [&](std::size_t i) { return base / (name(i) + ".log"); };
+    const auto is_finished = [&](std::size_t i) { return finished_result(base / name(i)).has_value(); };
+    const auto process = [&](std::size_t i) {
+      one.methods = pairs[i].method, one.seeds = std::to_string(pairs[i].seed), one.out = (base / name(i)).string();
+      const fs::path config = base / (name(i) + ".toml");
       Plan(one).config().write(config);
-      processes.push_back({{"continual", "--config", config.string(), "--out", folder.string(), "--resume"},
-                           base / (run_name(pairs[i].method, pairs[i].seed) + ".log")});
-      index.push_back(i);
-    }
+      return Process{{"continual", "--config", config.string(), "--out", one.out, "--resume"}, log(i)};
+    };
     const std::int64_t tasks = limit > 0 ? limit : stream_tasks();
-    std::size_t done = pairs.size() - processes.size(), failed = 0;
+    std::size_t done = 0, failed = 0;
     auto shown = std::chrono::steady_clock::now();
     const auto show = [&] {
-      if (std::chrono::steady_clock::now() - shown < std::chrono::seconds(1)) return;
+      if (!first() || std::chrono::steady_clock::now() - shown < std::chrono::seconds(1)) return;
       shown = std::chrono::steady_clock::now();
       std::int64_t finished_tasks = 0;
-      for (const Pair& pair : pairs)
-        finished_tasks += lines_of(base / run_name(pair.method, pair.seed) / "metrics.jsonl", "{\"event\":\"task\"");
+      for (std::size_t i = 0; i < pairs.size(); ++i)
+        finished_tasks += lines_of(base / name(i) / "metrics.jsonl", "{\"event\":\"task\"");
+      if (crew_) done = crew_->finished();
       progress_.update({.what = cat(where == "sweep" ? "sweep: " : "", done, " of ", pairs.size(), " runs finished, ",
-                                    std::min(processes.size(), std::size_t(std::max(1, given_.jobs))), " at a time"),
+                                    std::min(pairs.size(), std::size_t(at_a_time())), " at a time"),
                         .done = before_ + (1.0 - before_) * part_ * double(finished_tasks) /
                                               double(tasks * std::int64_t(pairs.size()))});
     };
-    const auto ended = [&](std::size_t process, int code) {
-      const Pair& pair = pairs[index[process]];
-      const auto result = finished_result(base / run_name(pair.method, pair.seed));
+    const auto ended = [&](std::size_t i, int code) {
+      const auto result = finished_result(base / name(i));
       ++done;
       if (stop_signal() != 0 && !result) return;
       failed += !result;
-      progress_.note(cat(where == "sweep" ? "sweep: " : "", pair.method, ", seed ", pair.seed, ": ",
-                         !result ? cat("failed with code ", code, ", see ", processes[process].log.string())
+      progress_.note(cat(crew_ ? cat("rank ", launch_.rank, ": ") : "", where == "sweep" ? "sweep: " : "",
+                         pairs[i].method, ", seed ", pairs[i].seed, ": ",
+                         !result ? cat("failed with code ", code, ", see ", log(i).string())
                          : result->diverged
                              ? std::string("diverged")
                              : cat("AAT ", fixed(100 * average_accuracy(result->task_accuracy), 2), "%")));
     };
-    if (!run_processes(own_program(), processes, std::max(1, given_.jobs), ended, show)) throw Stopped{};
+    const int jobs = std::max(1, given_.jobs);
+    if (crew_) {
+      std::vector<std::string> names;
+      for (std::size_t i = 0; i < pairs.size(); ++i) names.push_back(cat(where, "-", name(i)));
+      if (!crew_->work(names, {is_finished, process, log, ended, show}, jobs)) throw Stopped{};
+      failed = crew_->failed();
+    } else {
+      std::vector<Process> processes;
+      std::vector<std::size_t> index;  // into pairs
+      for (std::size_t i = 0; i < pairs.size(); ++i)
+        if (!is_finished(i)) processes.push_back(process(i)), index.push_back(i);
+      done = pairs.size() - processes.size();
+      const auto of_pair = [&](std::size_t k, int code) { ended(index[k], code); };
+      if (!run_processes(own_program(), processes, jobs, of_pair, show)) throw Stopped{};
+    }
     check(failed == 0, Kind::io, [&] {
       return cat(failed, " of ", pairs.size(), " runs failed; their logs are ", base.string(),
                  "/*.log; repair the cause and run the same command with --resume");
@@ -172,7 +204,7 @@ class Farm {
       for (const std::string& point : points.back())
         for (const std::uint64_t seed : seeds) pairs.push_back({point, seed});
     }
-    say_budgets(points);
+    if (first()) say_budgets(points);
     const double tried_tasks = double(tasks) * double(pairs.size());
     part_ = tried_tasks / (tried_tasks + double(all) * double(plan_.pairs().size()));
     const std::vector<RunResult> results = run_all("sweep", pairs, kHeldOut, given_.sweep_tasks);
@@ -196,6 +228,7 @@ class Farm {
       tried.push_back({{"method", methods_[m]}, {"points", list}, {"chosen", chosen_.back()}});
       table.add_row({methods_[m], std::to_string(points[m].size()), chosen_.back(), fixed(100 * scores[best], 2)});
     }
+    if (!first()) return;
     write_json(out_ / "sweep.json",
                {{"seeds", seeds}, {"tasks", tasks}, {"held_out_share", kHeldOut}, {"methods", tried}});
     progress_.clear();
@@ -234,6 +267,8 @@ class Farm {
                                        {"precision", plan_.machine().precision},
                                        {"threads", threads()},
                                        {"results", list}});
+    std::error_code ignored;
+    if (crew_) fs::remove_all(out_ / "claims", ignored);
     progress_.clear();
     return print_results(out_, results, stream);
   }
@@ -241,8 +276,10 @@ class Farm {
   /// Share of a class's training images that settings are chosen on.
   static constexpr double kHeldOut = 0.2;
   const ContinualOptions given_;
+  const Launch launch_;
   const Plan plan_;
   Progress progress_;
+  std::unique_ptr<Crew> crew_;  // with --ranks-as-jobs
   std::vector<SweepAxis> axes_;
   std::vector<std::string> methods_, chosen_;
   double before_ = 0.0, part_ = 1.0;  // share of all work that is done, and that of the rest which runs now

@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <map>
 
 #include "apps/run/signals.h"
@@ -19,7 +21,10 @@ extern char** environ;
 namespace eg {
 namespace {
 
+constexpr const char* kStarter = "EVERGRAD_STARTER";  // the pid of the process that started this one
+
 pid_t start(const std::filesystem::path& program, const Process& process) {
+  ::setenv(kStarter, std::to_string(::getpid()).c_str(), 1);
   std::vector<std::string> words{program.string()};
   words.insert(words.end(), process.arguments.begin(), process.arguments.end());
   std::vector<char*> argv;
@@ -58,26 +63,50 @@ struct Running {
 
 bool run_processes(const std::filesystem::path& program, const std::vector<Process>& processes, int limit,
                    const std::function<void(std::size_t, int)>& finished, const std::function<void()>& waiting) {
+  std::size_t at = 0;
+  const auto next = [&](std::size_t* number, Process* process) {
+    if (at == processes.size()) return Work::none;
+    *number = at, *process = processes[at++];
+    return Work::process;
+  };
+  return run_work(program, {next, [](std::size_t) { return true; }}, limit, finished, waiting);
+}
+
+bool run_work(const std::filesystem::path& program, const WorkSource& source, int limit,
+              const std::function<void(std::size_t, int)>& finished, const std::function<void()>& waiting) {
   Running running;
-  std::size_t next = 0;
   bool asked = false;
-  while (true) {
+  for (Work more = Work::process;;) {
     if (stop_signal() != 0 && !asked) running.signal(SIGTERM), asked = true;
-    while (!asked && next < processes.size() && running.by_pid.size() < std::size_t(limit)) {
-      running.by_pid[start(program, processes[next])] = next;
-      ++next;
+    more = asked ? Work::none : Work::process;
+    while (more == Work::process && running.by_pid.size() < std::size_t(limit)) {
+      std::size_t number = 0;
+      Process process;
+      more = source.next(&number, &process);
+      if (more == Work::process) running.by_pid[start(program, process)] = number;
     }
-    if (running.by_pid.empty()) return !asked;
+    if (running.by_pid.empty() && more == Work::none) return !asked;
     std::vector<pid_t> gone;
-    for (const auto& [pid, index] : running.by_pid) {
+    for (const auto& [pid, number] : running.by_pid) {
       int status = 0;
       if (::waitpid(pid, &status, WNOHANG) != pid) continue;
       gone.push_back(pid);
-      finished(index, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
+      finished(number, WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status));
     }
     for (const pid_t pid : gone) running.by_pid.erase(pid);
-    if (gone.empty()) waiting(), ::usleep(100'000);
+    if (!gone.empty()) continue;
+    for (const auto& [pid, number] : running.by_pid)
+      if (!source.keep(number)) ::kill(pid, SIGKILL);
+    waiting(), ::usleep(100'000);
   }
+}
+
+void end_with_starter() {
+  const char* starter = std::getenv(kStarter);
+  if (starter == nullptr) return;
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+  if (std::to_string(::getppid()) != starter) ::_exit(1);  // it died before the line above
+  ::unsetenv(kStarter);
 }
 
 std::filesystem::path own_program() {

@@ -19,6 +19,21 @@ struct Process {
 bool run_processes(const std::filesystem::path& program, const std::vector<Process>& processes, int limit,
                    const std::function<void(std::size_t, int)>& finished, const std::function<void()>& waiting);
 
+/// The same for work that turns up while it runs. `next` gives a process and its number, or says that there is none at present
+/// (it is asked again some times a second) or none any more. `keep`, asked some times a second about each running one: false
+/// kills it.
+enum class Work { process, later, none };
+struct WorkSource {
+  std::function<Work(std::size_t* number, Process*)> next;
+  std::function<bool(std::size_t)> keep;
+};
+bool run_work(const std::filesystem::path& program, const WorkSource& source, int limit,
+              const std::function<void(std::size_t, int)>& finished, const std::function<void()>& waiting);
+
+/// In a process that one of these started: dies when its starter does, be it by kill -9, so that nobody who takes over meets
+/// it. Elsewhere nothing. Call it first in main.
+void end_with_starter();
+
 /// This program's own file. Throws Error{io}.
 std::filesystem::path own_program();
 

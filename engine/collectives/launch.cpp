@@ -102,6 +102,8 @@ void find_master(const GetEnv& get, Launch* l) {
         [] { return std::string("MASTER_ADDR is empty; it names the host of rank 0"); });
   if (address) {
     l->master_addr = *address, l->master_port = *port;
+    // torchrun's own agent may listen there already.
+    if (get("TORCHELASTIC_USE_AGENT_STORE").value_or("") == "True") l->master_port += l->master_port < 65535 ? 1 : -1;
   } else if (l->how == "srun") {
     l->master_addr = first_host(get("SLURM_STEP_NODELIST").value_or(get("SLURM_JOB_NODELIST").value_or("")));
     if (!l->master_addr.empty()) l->master_port = port_of(l->nonce);

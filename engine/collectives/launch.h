@@ -26,7 +26,8 @@ using GetEnv = std::function<std::optional<std::string>(const char*)>;
 /// Reads RANK, WORLD_SIZE, LOCAL_RANK, LOCAL_WORLD_SIZE (torchrun), OMPI_COMM_WORLD_* (Open MPI), PMI_RANK, PMI_SIZE (PMI),
 /// SLURM_PROCID, SLURM_STEP_NUM_TASKS or SLURM_NTASKS, SLURM_LOCALID, SLURM_STEP_ID (Slurm), and MASTER_ADDR, MASTER_PORT
 /// whoever started it. Where nobody sets the last two: Slurm's first host with a port made from the job's number, or this
-/// machine when all ranks are on it. A pure function of `get`.
+/// machine when all ranks are on it. TORCHELASTIC_USE_AGENT_STORE=True (torchrun's own store listens at MASTER_PORT) means the
+/// next port. A pure function of `get`.
 /// Throws Error{usage} that names the variables: a part of a set is missing, a value is no number or out of range, or
 /// torchrun's variables contradict Open MPI's.
 Launch detect_launch(const GetEnv& get);

@@ -70,6 +70,8 @@ TEST_CASE("launch: torchrun, mpirun, PMI and srun") {
   const Launch torch = in(kTorch);
   CHECK(describe(torch) == "rank 3 of 8 (local rank 1), started by torchrun, rank 0 listens at n1:29500");
   CHECK(torch.local_size == 2);
+  CHECK(in(with(kTorch, {{"TORCHELASTIC_USE_AGENT_STORE", "True"}})).master_port == 29501);
+  CHECK(in(with(kTorch, {{"TORCHELASTIC_USE_AGENT_STORE", "False"}})).master_port == 29500);
 
   const Launch mpi = in(kMpi);
   CHECK(mpi.how == "mpirun");

@@ -206,6 +206,68 @@ class Tests:
             for r in ranks:
                 expect(r, 0, "sum 90")
 
+    # ---- runs shared out among processes ------------------------------------------------------------------------------
+
+    def continual(self, out, *flags):
+        return [self.evergrad, "continual", "--tasks", "2", "--classes-per-task", "2", "--epochs", "1", "--batch", "8", "--train-limit", "16",
+                "--test-limit", "16", "--dim", "16", "--depth", "1", "--heads", "1", "--image-size", "8", "--patch", "4", "--threads", "1",
+                "--probe", "none", "--methods", "adamw", "--out", out, *flags]
+
+    def outcome(self, folder):
+        summary = json.loads((folder / "summary.json").read_text())
+        assert summary["finished"]
+        return [[r[k] for k in ("method", "seed", "task_accuracy", "diverged", "skipped_steps")] for r in summary["results"]]
+
+    def test_farm_survives_kills(self):
+        """Forty runs over two processes, of which one is killed three times and started again."""
+        flags = ["--seeds", "1-40"]
+        alone, shared = self.scratch / "alone", self.scratch / "shared"
+        with Start([(self.continual(alone, *flags, "--jobs", "2"), {})]) as one:
+            expect(one[0], 0, "adamw")
+        commands = [(self.continual(shared, *flags, "--ranks-as-jobs", "--resume"), mpirun(r, 2, "")) for r in range(2)]
+        with Start(commands) as ranks:
+            for kill in range(3):
+                victim, finished = self.random.randrange(2), 10 * kill + self.random.randrange(1, 9)
+                while len(list((shared / "runs").glob("*/summary.json"))) < finished:
+                    assert ranks[victim].p.poll() is None, ranks[victim].text()
+                    time.sleep(0.01)
+                time.sleep(0.1 * self.random.random())  # anywhere in a run
+                ranks[victim].p.kill()
+                assert ranks[victim].end(10) == -signal.SIGKILL, ranks[victim].text()
+                ranks[victim] = Process(*commands[victim])
+            expect(ranks[0], 0, "adamw", limit=240)
+            expect(ranks[1], 0, limit=240)
+            assert "adamw" not in "".join(ranks[1].out), "one process prints the table"
+        assert self.outcome(shared) == self.outcome(alone)
+        logs = {n.name: n.read_text() for n in (shared / "runs").glob("*.log")}
+        assert len(logs) == 40 and not any("error" in t.lower() for t in logs.values())
+        assert not (shared / "claims").exists()
+
+    def test_farm_sweep_and_failure(self):
+        out = self.scratch / "sweep"
+        sweep = ["--seeds", "1,2", "--sweep", "lr=1e-3,3e-3", "--ranks-as-jobs"]
+        with Start([(self.continual(out, *sweep), mpirun(r, 3, "")) for r in range(3)]) as ranks:
+            expect(ranks[0], 0, "settings tried", "adamw")
+            for r in ranks[1:]:
+                expect(r, 0)
+        assert len(self.outcome(out)) == 2
+        with Start([(self.continual(out, *sweep), mpirun(0, 1, ""))]) as again:
+            expect(again[0], 2, "already holds files", "--resume")
+        with Start([(self.continual(out, *sweep[:-1], "--tasks", "3", "--ranks-as-jobs"), mpirun(1, 2, ""))]) as other:
+            expect(other[0], 2, "tasks")  # rank 1 with other flags than the folder's
+        with Start([(self.continual(self.scratch / "broken", "--seeds", "1,2", "--ranks-as-jobs"), mpirun(r, 2, "")) for r in range(2)]) as ranks:
+            folder = self.scratch / "broken" / "runs"
+            until = time.time() + 60
+            while not folder.exists() and time.time() < until:
+                time.sleep(0.002)
+            for seed in (1, 2):  # a file where a run wants its folder
+                try:
+                    (folder / f"adamw-seed{seed}").write_text("in the way")
+                except IsADirectoryError:
+                    pass
+            codes = {r.end(60) for r in ranks}
+            assert codes <= {0, 1}, codes  # both say the same, whoever met the file
+
     # ---- faults -----------------------------------------------------------------------------------------------------
 
     def test_undisturbed(self):
