@@ -5,7 +5,7 @@
 
 #include "apps/command.h"
 #include "apps/options.h"
-#include "engine/collectives/handshake.h"
+#include "engine/collectives/session.h"
 #include "engine/error.h"
 #include "engine/file.h"
 
@@ -34,16 +34,16 @@ void add_ranks_options(CLI::App& sub, RanksOptions& o) {
 
 int info_ranks(const RanksOptions& o) {
   const Launch launch = detect_launch();
-  const Deadline deadline = within(o.rank_deadline);
-  const Device device = device_of_rank(launch, o.device);
-  runtime(device);  // throws with the list of devices that exist here
-  const auto store = open_store(launch, deadline, o.rendezvous.empty() ? rendezvous_of_environment() : o.rendezvous);
-  const std::string config = o.config.empty() ? "" : read_file(o.config, std::uint64_t(1) << 24);
-  const auto cards = exchange_cards(*store, card_of(launch, device, config), deadline);
-  check_cards(cards, launch.rank);
+  SessionOptions options;
+  options.device = device_of_rank(launch, o.device);
+  runtime(options.device);  // throws with the list of devices that exist here
+  options.config = o.config.empty() ? "" : read_file(o.config, std::uint64_t(1) << 24);
+  options.rendezvous = o.rendezvous, options.rank_deadline = o.rank_deadline;
+  RankSession session(launch, options);
   if (launch.rank == 0)
-    std::cout << describe(launch) << "\nstore " << store->where() << "\n\n" << card_table(cards) << std::flush;
-  store->barrier("shown", deadline);
+    std::cout << describe(launch) << "\nstore " << session.store().where() << "\n\n"
+              << card_table(session.cards()) << std::flush;
+  session.store().barrier("shown", within(o.rank_deadline));
   return 0;
 }
 

@@ -10,8 +10,7 @@
 #include <iostream>
 #include <map>
 
-#include "engine/collectives/handshake.h"
-#include "engine/collectives/watchdog.h"
+#include "engine/collectives/session.h"
 #include "engine/error.h"
 
 using namespace eg;
@@ -80,13 +79,12 @@ struct Flags {
 };
 
 int run(const Flags& flags) {
-  const Launch launch = detect_launch();
-  const Deadline deadline = within(flags.number("--rank-deadline", "30"));
-  const auto store = open_store(launch, deadline, flags.text("--rendezvous"));
-  check_cards(exchange_cards(*store, card_of(launch, kCpu, flags.text("--config")), deadline), launch.rank);
-  Watchdog dog(store->second(),
-               {.step_deadline = flags.number("--step-deadline", "0"), .run_folder = flags.text("--run")});
-  const auto ranks = watched(std::make_unique<StoreCollectives>(*store), dog);
+  SessionOptions options;
+  options.config = flags.text("--config"), options.rendezvous = flags.text("--rendezvous");
+  options.rank_deadline = flags.number("--rank-deadline", "30"),
+  options.step_deadline = flags.number("--step-deadline", "0");
+  RankSession session(detect_launch(), options);
+  const auto ranks = session.watch(std::make_unique<StoreCollectives>(session.store()), flags.text("--run"));
   ranks->barrier();
   const std::string sleep = flags.text("--sleep", "-1:0");
   const double sleep_at = std::stod(sleep), sleep_seconds = std::stod(sleep.substr(sleep.find(':') + 1));
@@ -96,11 +94,11 @@ int run(const Flags& flags) {
     if (step == int(sleep_at)) ::usleep(useconds_t(1e6 * sleep_seconds));
     check(step != int(flags.number("--throw", "-1")), Kind::io,
           [] { return std::string("planted: the disk of this rank is full"); });
-    double value[2] = {double(launch.rank + 1), sum};
+    double value[2] = {double(ranks->rank() + 1), sum};
     if (step == int(flags.number("--split", "-1"))) ranks->barrier();
     ranks->all_reduce(value, 2, DType::f64, {});
     sum += value[0];
-    dog.step();
+    session.watchdog()->step();
     std::cout << "step " << step << std::endl;
   }
   ranks->barrier();

@@ -329,6 +329,28 @@ class Tests:
             for r in (ranks[0], ranks[2]):
                 expect(r, LOST, r"rank 1 \(pid \d+ on host \S+\) ended with an error; see its output", limit=DEADLINE + SLACK)
 
+    def test_two_hosts_and_a_cut(self):
+        """Two network namespaces with addresses of their own are two hosts; then their cable is pulled."""
+        hosts = [f"evergrad{os.getpid()}{c}" for c in "ab"]
+        steps = [["netns", "add", h] for h in hosts] + [["link", "add", "eg0", "netns", hosts[0], "type", "veth", "peer", "name", "eg0", "netns", hosts[1]]]
+        for i, h in enumerate(hosts):
+            steps += [["-n", h, "addr", "add", f"10.77.0.{i + 1}/24", "dev", "eg0"], ["-n", h, "link", "set", "eg0", "up"], ["-n", h, "link", "set", "lo", "up"]]
+        try:
+            if any(subprocess.run(["ip", *c], capture_output=True).returncode for c in steps):
+                print("SKIPPED two hosts: making network namespaces needs root and ip")
+                return
+            place = lambda r: torchrun(r, 3, 29500) | {"MASTER_ADDR": "10.77.0.1"}
+            run = [self.probe, "--steps", "100000", "--step-deadline", DEADLINE]
+            with Start([(["ip", "netns", "exec", hosts[r > 0], *run], place(r)) for r in range(3)]) as ranks:
+                ranks[0].wait_for("step 3")
+                subprocess.run(["ip", "-n", hosts[0], "link", "set", "eg0", "down"], check=True)
+                expect(ranks[0], LOST, r"rank [12] \(pid \d+ on host \S+\) has not been heard for .*cut off", limit=DEADLINE + SLACK)
+                for r in ranks[1:]:
+                    expect(r, LOST, "rank 0, which keeps the store at 10.77.0.1:29500, has not answered for 2 s: .*cut off", limit=DEADLINE + SLACK)
+        finally:
+            for h in hosts:
+                subprocess.run(["ip", "netns", "del", h], capture_output=True)
+
     def test_over_a_folder(self):
         """Without TCP nobody notices a closed connection; silence is enough."""
         folder, meet = self.folder(), self.folder()
@@ -355,7 +377,7 @@ def main():
             try:
                 getattr(tests, name)()
                 print(f"passed {name} ({time.time() - began:.1f} s)", flush=True)
-            except AssertionError as e:
+            except (AssertionError, OSError) as e:
                 failed += 1
                 print(f"FAILED {name}: {e}", flush=True)
     print(f"{len(names) - failed} passed, {failed} failed")
