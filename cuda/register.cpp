@@ -7,6 +7,10 @@
 #endif
 #if defined(EVERGRAD_HAVE_CUDA)
 #include "cuda/device/runtime.h"
+#include "engine/collectives/handshake.h"
+#endif
+#if defined(EVERGRAD_HAVE_NCCL)
+#include "cuda/device/nccl.h"
 #endif
 
 namespace eg {
@@ -17,9 +21,14 @@ void register_cuda_devices() {
                   &emulated_backend::device_ladders());
 #endif
 #if defined(EVERGRAD_HAVE_CUDA)
-  for (int i = 0; i < cuda_backend::device_count(); ++i)
+  for (int i = 0; i < cuda_backend::device_count(); ++i) {
     register_device({DeviceType::cuda, i}, &cuda_backend::kernel_table(), &cuda_backend::device_runtime(i),
                     &cuda_backend::device_ladders());
+    set_bus_id({DeviceType::cuda, i}, cuda_backend::bus_id(i));
+  }
+#endif
+#if defined(EVERGRAD_HAVE_NCCL)
+  register_nccl(cuda_backend::nccl_backend());
 #endif
 }
 

@@ -213,6 +213,13 @@ int device_count() {
   count_devices(&count);
   return count;
 }
+
+std::string bus_id(int index) {
+  char text[32] = {};
+  check_cuda(cudaDeviceGetPCIBusId(text, sizeof text, index), "asking for the device's PCI address");
+  return text;
+}
+
 std::string why_no_device() {
   int count = 0;
   const cudaError_t status = count_devices(&count);

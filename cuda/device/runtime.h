@@ -13,6 +13,8 @@ int device_count();
 /// Why device_count() is 0, or empty.
 std::string why_no_device();
 DeviceRuntime& device_runtime(int index);
+/// Its PCI address, "0000:3b:00.0": what tells one GPU of a host from another under whatever number.
+std::string bus_id(int index);
 
 /// Throws Error{device} (Error{memory} when memory ran out) that names what was tried and CUDA's reason.
 void check_cuda(cudaError_t status, const char* what);

@@ -1,0 +1,322 @@
+// cuda/device/nccl.cpp - collectives by NCCL. NOT RUN ON A GPU YET: compiled and linked only.
+//
+// One process has one GPU and one communicator, and on that communicator captured and eager collectives are not mixed: what
+// deadlocks in NCCL needs two of something. The communicator is nonblocking, so no call of ours can hang: it is asked whether it
+// is ready, up to a deadline, and aborted from a thread of its own, since ncclCommAbort itself may block (nccl issue 1013).
+//
+// Sums. f32 and f64 are NCCL's all-reduce, whose order of addition is NCCL's affair. bf16, and every type with
+// deterministic(), goes another way: each rank sends part r of its data to rank r, which adds the parts in ascending order in
+// fp32 (cuda/kernels/ordered_sum.cu) and sends the sum back. A ring moves as many bytes, but rounds bf16 at every hop.
+#include "cuda/device/nccl.h"
+
+#include <nccl.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <iostream>
+#include <thread>
+
+#include "cuda/device/nccl_counter.h"
+#include "cuda/device/runtime.h"
+#include "cuda/kernels/ordered_sum.h"
+#include "cuda/launch.h"
+#include "cuda/scratch.h"
+#include "engine/collectives/watchdog.h"
+#include "engine/error.h"
+
+namespace eg::cuda_backend {
+namespace {
+
+/// Past this NCCL's shared-memory transport fails with "No space left on device" in containers (nccl issues 290, 342, 525).
+constexpr std::uint64_t kSharedMemoryPerRank = std::uint64_t(32) << 20;
+
+ncclDataType_t nccl_type(DType t) {
+  switch (t) {
+    case DType::f32: return ncclFloat32;
+    case DType::f64: return ncclFloat64;
+    case DType::bf16: return ncclBfloat16;
+    default: fail(Kind::dtype, cat("ranks can sum f32, f64 and bf16, not ", t));
+  }
+}
+
+char* at(void* base, std::int64_t index, DType t) {
+  return static_cast<char*>(base) + index * std::int64_t(size_of(t));
+}
+const char* at(const void* base, std::int64_t index, DType t) {
+  return static_cast<const char*>(base) + index * std::int64_t(size_of(t));
+}
+
+/// Says early, with the remedy, what NCCL would say late and darkly.
+void check_shared_memory(int local_size) {
+  struct statvfs shm {};
+  if (local_size < 2 || std::getenv("NCCL_SHM_DISABLE") != nullptr || ::statvfs("/dev/shm", &shm) != 0) return;
+  const std::uint64_t room = std::uint64_t(shm.f_bavail) * shm.f_frsize,
+                      need = kSharedMemoryPerRank * std::uint64_t(local_size);
+  check(room >= need, Kind::device, [&] {
+    return cat("/dev/shm of ", host_name(), " has room for ", room >> 20, " MiB, and NCCL wants about ", need >> 20,
+               " MiB for ", local_size,
+               " ranks; start the container with --shm-size=1g (or --ipc=host), or set NCCL_SHM_DISABLE=1");
+  });
+}
+
+/// Settings that NCCL reads once, at its first call. A person's own choice wins.
+void set_environment(const NcclOptions& o) {
+  const auto prefer = [](const char* name, const char* value) { ::setenv(name, value, 0); };
+  if (o.deterministic) prefer("NCCL_ALGO", "Ring"), prefer("NCCL_PROTO", "Simple");
+  if (!o.share_gpu) return;
+  prefer("NCCL_MULTI_RANK_GPU_ENABLE", "1");  // NCCL 2.30 and later
+  prefer("NCCL_ALGO", "Ring"), prefer("NCCL_PROTO", "Simple");
+  // Older: the check for duplicates compares host hash and bus id, and the hash can be had per process. Ranks then talk over
+  // sockets.
+  prefer("NCCL_HOSTID", cat("evergrad-", ::getpid()).c_str());
+  prefer("NCCL_SOCKET_IFNAME", "lo"), prefer("NCCL_P2P_DISABLE", "1"), prefer("NCCL_SHM_DISABLE", "1");
+}
+
+/// A number in host memory that the device may write.
+class Counter {
+ public:
+  Counter() {
+    void* host = nullptr;
+    check_cuda(cudaHostAlloc(&host, sizeof(unsigned long long), cudaHostAllocMapped),
+               "allocating a counter in host memory");
+    host_ = static_cast<unsigned long long*>(host), *host_ = 0;
+    void* device = nullptr;
+    check_cuda(cudaHostGetDevicePointer(&device, host, 0), "mapping a counter into the device");
+    device_ = static_cast<unsigned long long*>(device);
+  }
+  ~Counter() { cudaFreeHost(host_); }
+  Counter(const Counter&) = delete;
+  Counter& operator=(const Counter&) = delete;
+  std::uint64_t value() const { return *static_cast<volatile unsigned long long*>(host_); }
+  unsigned long long* on_device() const { return device_; }
+
+ private:
+  unsigned long long *host_ = nullptr, *device_ = nullptr;
+};
+
+class Nccl final : public Collectives {
+ public:
+  Nccl(Store& store, const NcclOptions& o) : store_(store), options_(o) {
+    check(o.device.type == DeviceType::cuda, Kind::device,
+          [&] { return cat("NCCL connects GPUs, and rank ", store.rank(), " is on ", o.device); });
+    check_shared_memory(o.local_size);
+    set_environment(o);
+    check_cuda(cudaSetDevice(o.device.index), "selecting the device");
+    counter_ = std::make_shared<Counter>();
+    const Deadline deadline = within(o.init_seconds);
+    ncclUniqueId id{};
+    if (rank() == 0) {
+      throw_unless(ncclGetUniqueId(&id), "making an id for the communicator");
+      store.set("nccl/id", std::string(id.internal, sizeof id.internal));
+    } else {
+      const std::string text = store.get("nccl/id", deadline);
+      check(text.size() == sizeof id.internal, Kind::io, [&] {
+        return cat("rank ", rank(), " got an NCCL id of ", text.size(), " bytes and expected ", sizeof id.internal,
+                   "; do all ranks have the same NCCL?");
+      });
+      std::memcpy(id.internal, text.data(), sizeof id.internal);
+    }
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 0;
+    ncclComm_t comm = nullptr;
+    const ncclResult_t status = ncclCommInitRankConfig(&comm, size(), id, rank(), &config);
+    comm_ = comm;
+    settle(status, "making the communicator", deadline);
+  }
+
+  /// Finishes, for a bounded time; what hangs is aborted.
+  ~Nccl() override {
+    if (comm_ == nullptr) return;
+    try {
+      settle(ncclCommFinalize(comm_), "finishing the communicator", within(10.0));
+      ncclCommDestroy(comm_);
+    } catch (const std::exception& e) { abort(e.what()); }
+  }
+
+  int rank() const override { return store_.rank(); }
+  int size() const override { return store_.size(); }
+  bool deterministic() const override { return options_.deterministic; }
+  std::string name() const override { return "nccl"; }
+  std::shared_ptr<const Counter> counter() const { return counter_; }
+
+  void all_reduce(void* data, std::int64_t count, DType t, Stream s) override {
+    if (ordered(t)) {
+      const std::int64_t part = part_of(count);
+      void* sums = sum_parts(data, count, part, t, s);
+      gather_parts(sums, data, count, part, t, s);
+    } else {
+      run("all_reduce",
+          [&] { return ncclAllReduce(data, data, std::size_t(count), nccl_type(t), ncclSum, comm_, cuda_stream(s)); });
+    }
+    count_up(s);
+  }
+
+  void reduce_scatter(const void* in, void* out, std::int64_t count, DType t, Stream s) override {
+    if (ordered(t)) {
+      const void* sum = sum_parts(in, count * size(), count, t, s);
+      check_cuda(cudaMemcpyAsync(out, sum, std::size_t(count) * size_of(t), cudaMemcpyDeviceToDevice, cuda_stream(s)),
+                 "a copy on the device");
+    } else {
+      run("reduce_scatter",
+          [&] { return ncclReduceScatter(in, out, std::size_t(count), nccl_type(t), ncclSum, comm_, cuda_stream(s)); });
+    }
+    count_up(s);
+  }
+
+  void all_gather(const void* in, void* out, std::int64_t count, DType t, Stream s) override {
+    run("all_gather",
+        [&] { return ncclAllGather(in, out, std::size_t(count) * size_of(t), ncclUint8, comm_, cuda_stream(s)); });
+    count_up(s);
+  }
+
+  void broadcast(void* data, std::int64_t bytes, int root, Stream s) override {
+    run("broadcast",
+        [&] { return ncclBroadcast(data, data, std::size_t(bytes), ncclUint8, root, comm_, cuda_stream(s)); });
+    count_up(s);
+  }
+
+  // Between hosts, over the store: rare, small, and never mixed with what is on a stream. The watchdog has the deadline.
+  void barrier() override { all_gather_bytes(""); }
+  std::vector<std::string> all_gather_bytes(const std::string& mine) override {
+    return store_.gather(cat("nccl/", ++meetings_), mine, within(1e7));
+  }
+
+  void abort(const std::string& why) noexcept override {
+    const ncclComm_t comm = comm_.exchange(nullptr);
+    if (comm == nullptr) return;
+    std::atomic<bool> done{false};
+    std::thread aborting([comm, &done] {
+      ncclCommAbort(comm);
+      done = true;
+    });
+    for (const Deadline limit = within(options_.abort_seconds); !done; ::usleep(10'000)) {
+      if (!limit.over()) continue;
+      std::cerr << "evergrad: rank " << rank() << ": ncclCommAbort has not returned for " << options_.abort_seconds
+                << " s, so the process ends; it was aborting because " << why << std::endl;
+      ::_exit(kLostRankExitCode);
+    }
+    aborting.join();
+  }
+
+ private:
+  bool ordered(DType t) const { return options_.deterministic || t == DType::bf16; }
+  /// Elements of a part when `count` are dealt out; a multiple of 8, so that every part is aligned as the first is.
+  std::int64_t part_of(std::int64_t count) const { return ((count + size() - 1) / size() + 7) / 8 * 8; }
+  static std::int64_t length(std::int64_t count, std::int64_t part, int r) {
+    return std::clamp<std::int64_t>(count - r * part, 0, part);
+  }
+
+  /// Everybody's part `rank` of `data` [count], summed in ascending order of ranks: [part] in scratch memory.
+  void* sum_parts(const void* data, std::int64_t count, std::int64_t part, DType t, Stream s) {
+    const std::int64_t mine = length(count, part, rank());
+    void* const space = scratch(s, std::size_t(part) * std::size_t(size() + 1) * size_of(t)).data;
+    run("an exchange of parts", [&] {
+      return grouped([&](ncclResult_t* status) {
+        for (int r = 0; r < size(); ++r) {
+          const std::int64_t theirs = length(count, part, r);
+          if (theirs > 0)
+            keep(status, ncclSend(at(data, r * part, t), std::size_t(theirs), nccl_type(t), r, comm_, cuda_stream(s)));
+          if (mine > 0)
+            keep(status, ncclRecv(at(space, r * part, t), std::size_t(mine), nccl_type(t), r, comm_, cuda_stream(s)));
+        }
+      });
+    });
+    void* const sum = at(space, part * size(), t);
+    ordered_sum(space, sum, mine, part, size(), t, s);
+    return sum;
+  }
+
+  /// Part r of `data` [count] becomes what rank r has in `sum`. Parts may be of different length, so no all-gather of NCCL's.
+  void gather_parts(const void* sum, void* data, std::int64_t count, std::int64_t part, DType t, Stream s) {
+    const std::int64_t mine = length(count, part, rank());
+    run("a return of sums", [&] {
+      return grouped([&](ncclResult_t* status) {
+        for (int r = 0; r < size(); ++r) {
+          const std::int64_t theirs = length(count, part, r);
+          if (mine > 0) keep(status, ncclSend(sum, std::size_t(mine), nccl_type(t), r, comm_, cuda_stream(s)));
+          if (theirs > 0)
+            keep(status, ncclRecv(at(data, r * part, t), std::size_t(theirs), nccl_type(t), r, comm_, cuda_stream(s)));
+        }
+      });
+    });
+  }
+
+  void count_up(Stream s) {
+    launch("count_up", count_up_kernel(), dim3(1), dim3(1), 0, s, CountUpParams{counter_->on_device()});
+  }
+
+  static void keep(ncclResult_t* first, ncclResult_t status) {
+    if (*first == ncclSuccess && status != ncclInProgress) *first = status;
+  }
+  template <class Body>
+  static ncclResult_t grouped(Body&& body) {
+    ncclResult_t status = ncclSuccess;
+    keep(&status, ncclGroupStart());
+    body(&status);
+    const ncclResult_t end = ncclGroupEnd();
+    return status == ncclSuccess ? end : status;
+  }
+
+  template <class Call>
+  void run(const char* what, Call&& call) {
+    check(comm_ != nullptr, Kind::device,
+          [&] { return cat("rank ", rank(), ": ", what, " after the communicator was aborted"); });
+    settle(call(), what, within(options_.init_seconds));  // the first collective between two ranks connects them
+  }
+
+  /// Waits until a nonblocking call is accepted (not until the device has done it). Throws Error{device}.
+  void settle(ncclResult_t status, const char* what, const Deadline& deadline) {
+    while (status == ncclInProgress || status == ncclSuccess) {
+      const bool accepted = status == ncclSuccess;
+      const ncclComm_t comm = comm_;
+      check(comm != nullptr, Kind::device, [&] { return cat("rank ", rank(), ": ", what, " was aborted"); });
+      throw_unless(ncclCommGetAsyncError(comm, &status), what);
+      if (accepted && status == ncclSuccess) return;
+      if (status != ncclInProgress) continue;
+      if (!deadline.over()) {
+        ::usleep(50);
+        continue;
+      }
+      const std::string why =
+          cat("rank ", rank(), ": ", what, " by NCCL has not come about within ", deadline.seconds,
+              " s; NCCL_DEBUG=INFO shows what it waits for (a wrong network interface? NCCL_SOCKET_IFNAME)");
+      abort(why);
+      fail(Kind::device, why);
+    }
+    throw_unless(status, what);
+  }
+
+  void throw_unless(ncclResult_t status, const char* what) {
+    if (status == ncclSuccess || status == ncclInProgress) return;
+    const char* last = ncclGetLastError(comm_);
+    const std::string why = cat("rank ", rank(), ": ", what, " failed: ", ncclGetErrorString(status),
+                                last && *last ? ": " : "", last ? last : "", " (NCCL_DEBUG=WARN says more)");
+    abort(why);
+    fail(Kind::device, why);
+  }
+
+  Store& store_;
+  const NcclOptions options_;
+  std::atomic<ncclComm_t> comm_{nullptr};  // null: not there yet, or aborted (by this thread or the watchdog's)
+  std::shared_ptr<Counter> counter_;
+  std::int64_t meetings_ = 0;
+};
+
+}  // namespace
+
+NcclBackend nccl_backend() {
+  NcclBackend b;
+  b.make = [](Store& store, const NcclOptions& o) -> std::unique_ptr<Collectives> {
+    return std::make_unique<Nccl>(store, o);
+  };
+  b.progress = [](const Collectives& c) -> std::function<std::uint64_t()> {
+    return [counter = dynamic_cast<const Nccl&>(c).counter()] { return counter->value(); };
+  };
+  return b;
+}
+
+}  // namespace eg::cuda_backend
