@@ -9,6 +9,7 @@
 #include <sstream>
 
 #include "apps/setup.h"
+#include "data/dataset.h"
 #include "engine/error.h"
 #include "engine/file.h"
 #define TOML_EXCEPTIONS 1
@@ -81,17 +82,33 @@ void add_model_options(CLI::App& sub, ModelOptions& o) {
       ->group(group);
 }
 
+/// Its parts are looked at when they are opened.
+static CLI::Validator sequence_of_data_sets() {
+  return CLI::Validator(
+      [](std::string& text) {
+        return text.rfind("sequence:", 0) == 0 ? std::string() : cat(text, " is no sequence:PART+PART");
+      },
+      "sequence:PART+PART");
+}
+
 void add_data_options(CLI::App& sub, DataOptions& o) {
   constexpr const char* group = "Data";
-  sub.add_option("--stream", o.stream,
-                 "Image source: procedural (embedded), cifar10, cifar100, idx (MNIST-style), folder")
+  sub.add_option(
+         "--stream", o.stream,
+         "Image source: procedural (embedded), cifar10, cifar100, idx (MNIST-style), folder, or several as one: "
+         "sequence:cifar100+fashion-mnist+omniglot, where a part may name its folder (cifar100=DIR)")
       ->capture_default_str()
-      ->check(CLI::IsMember({"procedural", "cifar10", "cifar100", "idx", "folder"}))
+      ->check(CLI::IsMember(dataset_kinds()) | sequence_of_data_sets())
       ->group(group);
   sub.add_option("--data", o.data, "Folder with the data set's files")->group(group);
   sub.add_option("--corrupt", o.corrupt, "What a corrupt image file does: fail, or skip with a message")
       ->capture_default_str()
       ->check(CLI::IsMember({"fail", "skip"}))
+      ->group(group);
+  sub.add_option("--test-share", o.test_share,
+                 "Share of every class that is its test set, in a folder without test/ or val/")
+      ->capture_default_str()
+      ->check(number_in(0.01, 0.99))
       ->group(group);
   sub.add_option("--augment", o.augment, "Training augmentation: none, crop, flip or crop-flip (4 pixels of padding)")
       ->capture_default_str()

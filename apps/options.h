@@ -27,6 +27,7 @@ struct ModelOptions {
 struct DataOptions {
   std::string stream = "procedural", data;
   std::string corrupt = "fail";  // what a corrupt image file does: fail | skip
+  double test_share = 0.2;       // of every class of a folder that has no test/ or val/
   std::string augment = "crop-flip";
   int randaugment = 0;
   double mixup = 0.0, cutmix = 0.0;

@@ -34,6 +34,7 @@ ResolvedMachine resolve_machine(const MachineOptions& o, int ranks) {
 
 std::shared_ptr<const Dataset> open_data(const DataOptions& o) {
   DatasetOptions d;
+  d.test_share = o.test_share;
   d.on_corrupt = o.corrupt == "skip" ? OnCorrupt::skip : OnCorrupt::fail;
   std::shared_ptr<const Dataset> data = open_dataset(o.stream, o.data, d);
   for (const std::string& warning : data->warnings()) std::cerr << "evergrad: " << warning << '\n';
@@ -106,6 +107,7 @@ std::string config_of(const std::filesystem::path& checkpoint) {
 
 void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, const ModelOptions& m,
                   const ResolvedMachine& machine) {
+  if (d.test_share != DataOptions{}.test_share) c.set("test-share", d.test_share);
   c.set("corrupt", d.corrupt), c.set("augment", d.augment), c.set("randaugment", d.randaugment),
       c.set("mixup", d.mixup);
   c.set("cutmix", d.cutmix), c.set("workers", d.workers);

@@ -36,9 +36,11 @@ std::shared_ptr<const Dataset> open_dataset(const std::string& kind, const std::
                                             const DatasetOptions& options) {
   if (kind == "procedural") return make_procedural(options.procedural);
   if (kind == "idx") return open_idx(dir, options);
+  if (kind.rfind("sequence:", 0) == 0) return open_sequence(kind.substr(9), dir, options);
   const bool known = kind == "cifar10" || kind == "cifar100" || kind == "folder";
   check(known, Kind::usage, [&] {
-    return cat("unknown data set kind '", kind, "'; there are procedural, cifar10, cifar100, idx and folder");
+    return cat("unknown data set kind '", kind,
+               "'; there are procedural, cifar10, cifar100, idx, folder and sequence:PART+PART");
   });
   check(!dir.empty(), Kind::usage,
         [&] { return cat("the data set ", kind, " needs the folder that holds its files: add --data DIR"); });

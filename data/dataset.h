@@ -29,6 +29,12 @@ void check_format(ImageFormat format);
 enum class Split : std::uint8_t { train, test };
 const char* to_string(Split split);
 
+/// A data set within a joined one: its classes are first_class .. first_class + classes - 1.
+struct DatasetPart {
+  std::string name;
+  int first_class = 0, classes = 0;
+};
+
 /// Images with labels 0 .. classes()-1 in two splits. All const members may be called from several threads at once.
 class Dataset {
  public:
@@ -45,6 +51,8 @@ class Dataset {
   virtual void image(Split split, std::int64_t i, ImageFormat format, std::uint8_t* out) const = 0;
   /// The stored form: channels and the larger side; {3, 0} when images differ in size or any size is native.
   virtual ImageFormat native() const = 0;
+  /// The data sets that this one was joined from (open_sequence), in order; itself alone otherwise.
+  virtual std::vector<DatasetPart> parts() const { return {{name(), 0, classes()}}; }
   /// What opening found but tolerated, e.g. the names of skipped corrupt images; one sentence each.
   const std::vector<std::string>& warnings() const { return warnings_; }
 
@@ -72,7 +80,8 @@ enum class OnCorrupt : std::uint8_t {
 struct DatasetOptions {
   ProceduralOptions procedural;
   OnCorrupt on_corrupt = OnCorrupt::fail;
-  std::uint64_t split_seed = 1;                      // the 80/20 split of folders without train/ and test/
+  std::uint64_t split_seed = 1;                      // the split of folders without train/ and test/
+  double test_share = 0.2;                           // of every class, in such a split
   std::int64_t cache_bytes = std::int64_t(4) << 30;  // decoded or resized images kept in memory, at most
 };
 
@@ -88,7 +97,16 @@ std::unique_ptr<Dataset> open_idx(const std::filesystem::path& dir, const Datase
 /// JPEG, PNG, BMP. A class is a folder that directly holds images, named by its path below the root.
 std::unique_ptr<Dataset> open_folder(const std::filesystem::path& dir, const DatasetOptions& options = {});
 
-/// kind: procedural | cifar10 | cifar100 | idx | folder. dir is ignored by procedural; an empty dir with idx means
+/// Data sets joined into one: the classes of each follow those of the one before, a class is named "part/class", and an
+/// image comes in whatever format is asked for. Throws Error{usage} for no part.
+std::shared_ptr<const Dataset> join(std::vector<std::shared_ptr<const Dataset>> parts, std::vector<std::string> names);
+/// "cifar100+fashion-mnist+omniglot": each part is cifar10, cifar100, fashion-mnist, omniglot, idx, folder or procedural,
+/// alone (then found below dir) or with a folder of its own: "cifar100=DIR". Throws Error{usage} for an unknown part or
+/// one that is not found, naming what was looked for.
+std::shared_ptr<const Dataset> open_sequence(const std::string& text, const std::filesystem::path& dir,
+                                             const DatasetOptions& options = {});
+
+/// kind: procedural | cifar10 | cifar100 | idx | folder | sequence:PART+PART... (open_sequence). dir is ignored by procedural; an empty dir with idx means
 /// Debian's Fashion-MNIST. Throws Error{usage} for an unknown kind or a missing dir, Error{io|format} for bad files.
 std::shared_ptr<const Dataset> open_dataset(const std::string& kind, const std::filesystem::path& dir,
                                             const DatasetOptions& options = {});

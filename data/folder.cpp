@@ -1,6 +1,6 @@
 // data/folder.cpp - folders of JPEG, PNG and BMP images (ImageNet-R, Tiny-ImageNet, Omniglot and the like). A class is
 // a folder that directly holds images, named by its path below the root. train/ with test/ or val/ are used when
-// present; otherwise a fifth of every class is its test set, drawn by seed.
+// present; otherwise a share (a fifth) of every class is its test set, drawn by seed.
 #include <algorithm>
 #include <array>
 #include <cmath>
@@ -56,7 +56,7 @@ class FolderDataset final : public Dataset {
     if (fs::is_directory(root / "train", ignored) && fs::is_directory(test, ignored))
       from_two_folders(root / "train", test);
     else
-      from_one_folder(root, options.split_seed);
+      from_one_folder(root, options.split_seed, options.test_share);
     if (options.on_corrupt == OnCorrupt::skip) drop_corrupt();
     for (FolderSplit& s : splits_) {
       s.of_class = detail::group_by_label(s.labels, classes());
@@ -120,14 +120,18 @@ class FolderDataset final : public Dataset {
     }
   }
 
-  void from_one_folder(const fs::path& root, std::uint64_t seed) {
+  void from_one_folder(const fs::path& root, std::uint64_t seed, double test_share) {
+    check(test_share > 0.0 && test_share < 1.0, Kind::usage, [&] {
+      return cat("a test share of ", test_share, " leaves no image to train or to test with; use 0.01..0.99");
+    });
     const Tree tree = scan(root);
     require_images(tree, root);
     for (const auto& [name, files] : tree) {
       std::vector<std::size_t> order(files.size());
       for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
       shuffle(order.begin(), order.size(), key(seed, "data/split", name));
-      const std::size_t tests = files.size() < 2 ? 0 : std::max<std::size_t>(1, (files.size() + 2) / 5);
+      const auto nearest = std::size_t(std::floor(double(files.size()) * test_share + 0.5));
+      const std::size_t tests = files.size() < 2 ? 0 : std::clamp<std::size_t>(nearest, 1, files.size() - 1);
       std::sort(order.begin(), order.begin() + std::ptrdiff_t(tests));
       std::sort(order.begin() + std::ptrdiff_t(tests), order.end());
       for (std::size_t i = 0; i < order.size(); ++i) add(splits_[i < tests ? 1 : 0], files[order[i]], names_.size());

@@ -94,11 +94,17 @@ struct Loader::State {
     return order;
   }
 
+  /// How much of the task has passed when this sample is seen. The partner of a mix counts as the sample it is for.
+  double progress_at(std::uint64_t sample) const {
+    const auto number = double(sample & ((std::uint64_t(1) << 48) - 1));
+    return config.shift_samples > 0 ? std::min(1.0, number / double(config.shift_samples)) : 1.0;
+  }
+
   void load(std::int64_t position, std::int64_t epoch_sample, std::uint8_t* out, Crop* crop, Scratch& scratch) const {
     const std::int64_t index = samples.indices[std::size_t(position)];
     data->image(samples.split, index, config.format, out);
-    transform.apply(out, std::uint64_t(index) * 2 + (samples.split == Split::test), scratch.bytes);
     const auto sample = std::uint64_t(epoch_sample);
+    transform.apply(out, std::uint64_t(index) * 2 + (samples.split == Split::test), scratch.bytes, progress_at(sample));
     randaugment(config.augment, config.seed, config.task, sample, config.format, out, scratch.bytes);
     if (crop) *crop = draw_crop(config.augment, config.seed, config.task, sample);
   }

@@ -20,11 +20,12 @@ struct LoaderConfig {
   bool shuffle = true;      // order of epoch e: Fisher-Yates keyed by (seed, task, e)
   std::uint64_t seed = 1;
   std::uint32_t task = 0;
-  AugmentConfig augment;          // leave at its default for evaluation
-  std::int64_t soft_classes = 0;  // row length of soft labels; needed with mixup or CutMix
-  int workers = 1;                // background threads; 0: next() does the work itself
-  int prefetch = 4;               // batches prepared ahead
-  int rank = 0, ranks = 1;        // rank r takes the r-th part of every batch
+  AugmentConfig augment;           // leave at its default for evaluation
+  std::int64_t soft_classes = 0;   // row length of soft labels; needed with mixup or CutMix
+  std::int64_t shift_samples = 0;  // samples over which a gradual transform moves; 0: it stands at its end
+  int workers = 1;                 // background threads; 0: next() does the work itself
+  int prefetch = 4;                // batches prepared ahead
+  int rank = 0, ranks = 1;         // rank r takes the r-th part of every batch
 };
 
 /// Memory aligned for vector loads; grows, never shrinks.

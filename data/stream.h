@@ -1,8 +1,8 @@
 // data/stream.h - a stream turns a data set into an endless or finite sequence of tasks (methods.md C).
 //
 // task(t) is a pure function of (seed, t): nothing of earlier tasks is kept, a task costs memory for its own samples
-// only, and tasks may be asked for in any order. Class orders are permutations computed point by point (a Feistel
-// network with cycle walking, Black & Rogaway 2002), so that a million classes cost nothing.
+// only, and tasks may be asked for in any order. Class orders are permutations computed point by point
+// (data/permutation.h), so that a million classes cost nothing. data/streams/ holds the protocols.
 #pragma once
 #include <cstdint>
 #include <memory>
@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "data/dataset.h"
+#include "data/permutation.h"
 #include "data/transform.h"
 
 namespace eg {
@@ -34,11 +35,14 @@ struct Task {
   double label_noise = 0.0;  // probability that a training label was replaced
   // deck, iid, and later parts of a concatenation: some class of this task was certainly or possibly seen before
   bool revisit = false;
+  bool easy = false;  // 5+1: trained on and tested, but left out of what is averaged over tasks
 };
 
 enum class Protocol : std::uint8_t {
   class_subset,       // every task: other classes, labels 0..K-1
   class_incremental,  // every task adds K classes; training data: new classes, or all so far (StreamConfig::accumulate)
+  five_plus_one,      // K new classes (hard) and one new class (easy) in turn; every class has an output of its own
+  groups,             // every task: all classes of one folder of class folders, such as an alphabet of characters
   label_permutation,  // the same images, class k is called pi_t(k)
   input_permutation,  // the same classes, pixels permuted by pi_t
   random_label,       // the same images, labels redrawn per task: pure memorisation, evaluated on the training images
@@ -56,22 +60,34 @@ enum class ClassSampling : std::uint8_t {
   deck,       // repeated shuffles of all classes, dealt K at a time: every class once per pass
   iid         // K distinct classes drawn anew for each task
 };
+const char* to_string(ClassSampling sampling);
 ClassSampling parse_class_sampling(const std::string& name);
+
+/// How the tasks of a sequence of data sets (Dataset::parts) take turns. Of a single data set it says nothing.
+enum class ClassOrder : std::uint8_t {
+  in_turn,      // the first tasks draw from the first data set, the next from the second, ...
+  interleaved,  // task t draws from data set t modulo their number
+  mixed         // every task draws from the classes of all
+};
+ClassOrder parse_class_order(const std::string& name);
 
 struct StreamConfig {
   Protocol protocol = Protocol::class_subset;
   std::int64_t tasks = 20;
-  int classes_per_task = 5;  // 0: all classes of the data set (not for class-subset and class-incremental)
+  int classes_per_task =
+      5;  // groups: ignored; 0: all classes of the data set (not for class-subset and class-incremental)
   ClassSampling sampling = ClassSampling::automatic;
+  ClassOrder order = ClassOrder::in_turn;
   std::uint64_t seed = 1;
   std::int64_t train_limit = 0, test_limit = 0;  // samples per task, spread evenly over its classes; 0: all
   double validation = 0.0;                       // share of the task's training samples held out, in [0, 0.9]
-  bool global_labels = false;                    // class-subset: one label per class of the stream, with class_mask
-  bool accumulate = false;                       // class-incremental: train on all classes so far
-  std::string permutation = "pixels";            // input-permutation: pixels | in-patch | patches
-  int patch = 4;                                 // for in-patch and patches
-  std::string domain = "rotation";               // rotation | hue | contrast | blur | noise | inversion
-  double label_noise = 0.5;                      // noisy-label: the first task's probability
+  bool global_labels = false;          // class-subset, 5+1, groups: one label per class of the stream, with class_mask
+  bool accumulate = false;             // class-incremental: train on all classes so far
+  std::string permutation = "pixels";  // input-permutation: pixels | in-patch | patches
+  int patch = 4;                       // for in-patch and patches
+  std::string domain = "rotation";     // rotation | hue | contrast | blur | noise | inversion
+  bool gradual = false;      // domain: task t moves from the parameter of task t - 1 to its own while it is learned
+  double label_noise = 0.5;  // noisy-label: the first task's probability
 };
 
 /// A sequence of tasks over one data set. Throws Error{usage} at construction when the numbers do not fit the data.
@@ -88,6 +104,8 @@ class TaskStream {
 };
 
 std::shared_ptr<const TaskStream> make_stream(std::shared_ptr<const Dataset> data, const StreamConfig& config);
+/// What `automatic` becomes for this stream. Throws as make_stream does.
+ClassSampling resolved_sampling(const std::shared_ptr<const Dataset>& data, const StreamConfig& config);
 /// One stream after another over the same data set; task indices run on, names keep their part's prefix.
 std::shared_ptr<const TaskStream> concatenate(std::vector<std::shared_ptr<const TaskStream>> parts);
 /// The same stream, tested on what it holds out (StreamConfig::validation > 0): for choosing settings without looking
@@ -97,19 +115,5 @@ std::shared_ptr<const TaskStream> tested_on_validation(std::shared_ptr<const Tas
 /// The ordinary training set as one task (evergrad train): all classes, or the first `classes` of the data set.
 Task whole_dataset(const Dataset& data, int classes = 0, std::int64_t train_limit = 0, std::int64_t test_limit = 0,
                    double validation = 0.0, std::uint64_t seed = 1);
-
-/// A permutation of [0, n) that is evaluated point by point in O(1) memory, and its inverse.
-class PointPermutation {
- public:
-  PointPermutation(std::uint64_t n, std::uint64_t seed, std::uint32_t stream, std::uint32_t step);
-  std::uint64_t operator()(std::uint64_t i) const;
-  std::uint64_t inverse(std::uint64_t i) const;
-
- private:
-  std::uint64_t round_trip(std::uint64_t i, bool backwards) const;
-  std::uint64_t n_, seed_;
-  std::uint32_t stream_, step_;
-  int half_bits_ = 1;
-};
 
 }  // namespace eg

@@ -141,7 +141,7 @@ std::string Transform::describe() const {
     case TransformKind::permute_in_patch: return cat("pixels permuted within patches, ", stream);
     case TransformKind::permute_patches: return cat("patches permuted, ", stream);
     case TransformKind::invert: return "inverted";
-    default: return cat(to_string(kind), ' ', amount);
+    default: return gradual ? cat(to_string(kind), ' ', start, " to ", amount) : cat(to_string(kind), ' ', amount);
   }
 }
 
@@ -153,8 +153,11 @@ PreparedTransform::PreparedTransform(const Transform& transform, ImageFormat for
     source_ = source_table(transform, format.size);
 }
 
-void PreparedTransform::apply(std::uint8_t* image, std::uint64_t image_key, std::vector<std::uint8_t>& scratch) const {
+void PreparedTransform::apply(std::uint8_t* image, std::uint64_t image_key, std::vector<std::uint8_t>& scratch,
+                              double progress) const {
   const auto bytes = std::size_t(format_.bytes());
+  const Transform& t = transform_;
+  const double amount = t.gradual ? t.start + (t.amount - t.start) * progress : t.amount;
   switch (transform_.kind) {
     case TransformKind::none: return;
     case TransformKind::permute_pixels:
@@ -166,14 +169,14 @@ void PreparedTransform::apply(std::uint8_t* image, std::uint64_t image_key, std:
       return;
     case TransformKind::rotate:
       scratch.assign(image, image + bytes);
-      return rotate(image, scratch.data(), format_, transform_.amount);
-    case TransformKind::hue: return rotate_hue(image, format_, transform_.amount);
-    case TransformKind::contrast: return scale_contrast(image, format_, transform_.amount);
-    case TransformKind::blur: return blur(image, format_, transform_.amount);
+      return rotate(image, scratch.data(), format_, amount);
+    case TransformKind::hue: return rotate_hue(image, format_, amount);
+    case TransformKind::contrast: return scale_contrast(image, format_, amount);
+    case TransformKind::blur: return blur(image, format_, amount);
     case TransformKind::noise: {
       const Key k = key(transform_.seed, "stream/noise", "", transform_.stream);
       for (std::size_t i = 0; i < bytes; ++i)
-        image[i] = to_u8(image[i] + 255.0 * transform_.amount * k.normal(image_key * bytes + i));
+        image[i] = to_u8(image[i] + 255.0 * amount * k.normal(image_key * bytes + i));
       return;
     }
     case TransformKind::invert:

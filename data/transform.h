@@ -1,8 +1,9 @@
 // data/transform.h - the fixed map that a task applies to every image of its stream: permuted pixels or a shifted
 // domain.
 //
-// Definitions: methods.md C.2. A transform is decided per task (an abrupt change) and is the same for training and test
-// images; only additive noise draws per image, keyed by the image's index, so a given image always looks the same.
+// Definitions: methods.md C.2. A transform is decided per task. An abrupt one is the same for training and test images;
+// a gradual one moves from `start` to `amount` while the task is learned and is tested at its end. Additive noise draws
+// per image, keyed by the image's index, so a given image always meets the same noise.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -29,6 +30,8 @@ const char* to_string(TransformKind kind);
 struct Transform {
   TransformKind kind = TransformKind::none;
   double amount = 0.0;
+  bool gradual = false;
+  double start = 0.0;        // gradual: the amount at the task's first training image
   int patch = 0;             // permute_in_patch and permute_patches
   std::uint64_t seed = 0;    // of the permutation or the noise
   std::uint32_t stream = 0;  // task number, folded into the key
@@ -43,7 +46,9 @@ class PreparedTransform {
   PreparedTransform(const Transform& transform, ImageFormat format);
   bool identity() const { return transform_.kind == TransformKind::none; }
   /// In place; scratch is resized as needed. image_key identifies the image for additive noise.
-  void apply(std::uint8_t* image, std::uint64_t image_key, std::vector<std::uint8_t>& scratch) const;
+  /// progress: how much of the task has passed, 0..1; it matters to a gradual transform only.
+  void apply(std::uint8_t* image, std::uint64_t image_key, std::vector<std::uint8_t>& scratch,
+             double progress = 1.0) const;
 
  private:
   Transform transform_;

@@ -55,7 +55,9 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
   constexpr const char* group = "Stream";
   sub.add_option(
          "--protocol", o.protocol,
-         "How tasks are made: class-subset (a few classes each), class-incremental (classes are added), "
+         "How tasks are made: class-subset (a few classes each), class-incremental (classes are added), 5+1 (K new "
+         "classes, then one, in turn; averages leave out the easy tasks of one class), groups (all classes of one "
+         "folder of class folders, an alphabet), "
          "label-permutation, input-permutation, random-label, noisy-label (clean step by step), domain (the images "
          "change)")
       ->capture_default_str()
@@ -84,6 +86,23 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
       ->capture_default_str()
       ->check(CLI::IsMember({"rotation", "hue", "contrast", "blur", "noise", "inversion"}))
       ->group(group);
+  sub.add_option(
+         "--shift", o.shift,
+         "domain: the images of a task have changed before it begins (abrupt), or change from those of the task "
+         "before, image by image, while it is learned (gradual)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"abrupt", "gradual"}))
+      ->group(group);
+  sub.add_option("--order", o.order,
+                 "Data sets of --stream sequence:...: one after another (in-turn), task by task (interleaved), or all "
+                 "classes in one deck (mixed)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"in-turn", "interleaved", "mixed"}))
+      ->group(group);
+  sub.add_option("--steps", o.steps,
+                 "Updates per task, however many images it has (0: as many as --epochs passes take)")
+      ->check(CLI::Range(std::int64_t(0), std::int64_t(1) << 40))
+      ->group(group);
   sub.add_option("--label-noise", o.label_noise, "noisy-label: share of wrong labels in the first task; falls to 0")
       ->capture_default_str()
       ->check(number_in(0.0, 1.0))
@@ -99,7 +118,7 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
   sub.add_option("--head", o.head,
                  "At a new task the head is drawn anew (fresh), zeroed (zero) or kept (keep); every task has its own "
                  "(multi); or one head for all classes is restricted to those of the task (masked) or those seen so "
-                 "far (growing). auto: growing for class-incremental, else fresh")
+                 "far (growing). auto: growing for class-incremental, keep for 5+1, else fresh")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "fresh", "zero", "keep", "multi", "masked", "growing"}))
       ->group(group);

@@ -6,6 +6,7 @@
 #include "apps/continual/continual.h"
 
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
@@ -219,6 +220,7 @@ class Benchmark {
       at_.loss_sum = 0.0, at_.correct = at_.seen = 0;
       at_.task_correct = at_.task_seen = 0;
       at_.epoch_accuracy.clear(), at_.curve.clear();
+      if (plan_.shifts()) at_.shift.task_begins();
       if (o_.test_during) test_now(trainer, task);
       if (probe_) probe_->task_begins();
       if (probe_ && at_.task == 0) log_samples(task);
@@ -226,9 +228,12 @@ class Benchmark {
     Loader loader(plan_.data(), task.train, task.transform, part(plan_.loader(task, pair.seed, true)));
     loader.seek(at_.epoch, at_.batch);
     double waited = 0.0;
-    const std::int64_t per_epoch = loader.batches_per_epoch(), steps = per_epoch * o_.training.epochs;
-    for (; at_.epoch < o_.training.epochs; ++at_.epoch, at_.batch = 0, at_.loss_sum = 0.0, at_.correct = at_.seen = 0) {
-      while (const Batch* batch = loader.next()) {
+    const std::int64_t per_epoch = loader.batches_per_epoch(), steps = plan_.updates(task);
+    const std::int64_t epochs = plan_.epochs(task);
+    for (; at_.epoch < epochs; ++at_.epoch, at_.batch = 0, at_.loss_sum = 0.0, at_.correct = at_.seen = 0) {
+      while (at_.epoch * per_epoch + at_.batch < steps) {
+        const Batch* batch = loader.next();
+        if (batch == nullptr) break;
         const std::int64_t step = at_.epoch * per_epoch + at_.batch;
         const std::int64_t done = step + 1, next = next_probe(step, steps);
         if (probe_ && next > 0) probe_->before_update(step, next);
@@ -237,23 +242,24 @@ class Benchmark {
         at_.loss_sum += r.loss * double(r.count);
         at_.correct += r.correct, at_.seen += r.count, at_.trained_images += r.count;
         at_.task_correct += r.correct, at_.task_seen += r.count;
+        if (plan_.shifts() && r.count > 0) at_.shift.push(share(r.correct, r.count));
         ++at_.batch;
         const auto now = Clock::now();
         const double took = std::chrono::duration<double>(now - last).count();
         last = now;
         at_.train_seconds += took, at_.seconds += took;
         at_.wait_seconds += loader.wait_seconds() - waited, waited = loader.wait_seconds();
-        show(per_epoch);
+        show(done, steps, epochs);
         if (done == next && done < steps) {
           diagnose(task, done);
           last = Clock::now();
         }
         // The task's last update is saved together with its test: the diagnosis reads that update's gradient, which is
         // in no checkpoint.
-        if (at_.epoch + 1 < o_.training.epochs || at_.batch < per_epoch) pause_point(&trainer);
+        if (done < steps) pause_point(&trainer);
       }
       at_.epoch_accuracy.push_back(share(at_.correct, at_.seen));
-      if (at_.epoch + 1 == o_.training.epochs) break;  // the last epoch's sums go into the task's log line
+      if (at_.epoch + 1 == epochs) break;  // the last epoch's sums go into the task's log line
       if (o_.test_during) {
         const auto start = Clock::now();
         test_now(trainer, task);
@@ -300,7 +306,9 @@ class Benchmark {
     current_.task_accuracy.push_back(e.accuracy);
     LogLine line("task");
     line.add("method", pair.method).add("seed", pair.seed).add("task", at_.task + 1).add("name", task.name);
-    line.add("revisit", task.revisit).add("updates", trainer.steps()).add("skipped", trainer.skipped());
+    line.add("revisit", task.revisit);
+    if (task.easy) line.add("easy", true), current_.easy.push_back(at_.task + 1);
+    line.add("updates", trainer.steps()).add("skipped", trainer.skipped());
     line.add("train_loss", at_.seen ? at_.loss_sum / double(at_.seen) : 0.0);
     line.add("train_accuracy", share(at_.correct, at_.seen));
     current_.train_accuracy.push_back(share(at_.correct, at_.seen));
@@ -308,6 +316,12 @@ class Benchmark {
     line.add("online_accuracy", current_.online_accuracy.back());
     line.add("accuracy_by_epoch", std::span<const double>(at_.epoch_accuracy));
     line.add("test_loss", e.loss).add("test_accuracy", e.accuracy).add("test_images", e.count);
+    if (plan_.shifts() && at_.task > 0) {
+      current_.dip.resize(current_.task_accuracy.size() - 1, std::nan(""));
+      current_.recovery.resize(current_.task_accuracy.size() - 1, std::nan(""));
+      current_.dip.push_back(at_.shift.dip_depth()), current_.recovery.push_back(at_.shift.recovery_steps());
+      line.add("dip_depth", current_.dip.back()).add("recovery_steps", current_.recovery.back());
+    }
     if (task.test.size() > own.size() || !current_.seen_accuracy.empty()) {
       // Where classes arrive the test set is that of all classes so far; the first task's is its own.
       current_.seen_accuracy.resize(current_.task_accuracy.size() - 1, current_.task_accuracy[0]);
@@ -330,7 +344,7 @@ class Benchmark {
     if (probe_ && diagnosed_at_end()) diagnose(task, 0);
     progress_->note(cat(pair.method, ", seed ", pair.seed, ", task ", at_.task + 1, "/", stream_->tasks(),
                         ": train loss ", fixed(at_.seen ? at_.loss_sum / double(at_.seen) : 0.0, 3), ", test accuracy ",
-                        fixed(100 * e.accuracy, 2), "%"));
+                        fixed(100 * e.accuracy, 2), "%", task.easy ? " (easy: not counted)" : ""));
   }
 
   /// The update after which the next diagnosis comes, counted within the task: the end of a task that is diagnosed, or
@@ -388,16 +402,15 @@ class Benchmark {
     return task == 0 || task + 1 == tasks || (task + 1) % std::max<std::int64_t>(1, tasks / 10) == 0;
   }
 
-  void show(std::int64_t per_epoch) {
+  void show(std::int64_t done, std::int64_t steps, std::int64_t epochs) {
     const Pair& pair = pairs_[at_.run];
-    const double epochs = double(o_.training.epochs), tasks = double(stream_->tasks());
-    const double in_task = (double(at_.epoch) + double(at_.batch) / double(per_epoch)) / epochs;
+    const double tasks = double(stream_->tasks()), in_task = double(done) / double(steps);
     progress_->update(
         {.what = cat(pair.method, ", seed ", pair.seed),
          .task = at_.task + 1,
          .tasks = stream_->tasks(),
          .epoch = at_.epoch + 1,
-         .epochs = o_.training.epochs,
+         .epochs = epochs,
          .loss = at_.seen ? at_.loss_sum / double(at_.seen) : -1.0,
          .accuracy = at_.seen ? double(at_.correct) / double(at_.seen) : -1.0,
          .images_per_second = at_.train_seconds > 0 ? double(at_.trained_images) / at_.train_seconds : -1.0,

@@ -18,7 +18,10 @@ struct ContinualOptions {
   TrainingOptions training;
   MachineOptions machine;
   std::string protocol = "class-subset", draw = "auto", shuffle = "pixels", domain = "rotation", then;
-  std::string train_on = "new";  // class-incremental: new | seen
+  std::string shift = "abrupt";   // domain: abrupt | gradual
+  std::string order = "in-turn";  // of the data sets of a sequence: in-turn | interleaved | mixed
+  std::int64_t steps = 0;         // updates per task; 0: training.epochs passes
+  std::string train_on = "new";   // class-incremental: new | seen
   double label_noise = 0.5;
   int tasks = 10, classes_per_task = 5;
   std::string methods = "adamw,sgd,arrow", seeds = "1";

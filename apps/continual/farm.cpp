@@ -155,12 +155,13 @@ class Farm {
       ++done;
       if (stop_signal() != 0 && !result) return;
       failed += !result;
-      progress_.note(cat(crew_ ? cat("rank ", launch_.rank, ": ") : "", where == "sweep" ? "sweep: " : "",
-                         pairs[i].method, ", seed ", pairs[i].seed, ": ",
-                         !result ? cat("failed with code ", code, ", see ", log(i).string())
-                         : result->diverged
-                             ? std::string("diverged")
-                             : cat("AAT ", fixed(100 * average_accuracy(result->task_accuracy), 2), "%")));
+      progress_.note(
+          cat(crew_ ? cat("rank ", launch_.rank, ": ") : "", where == "sweep" ? "sweep: " : "", pairs[i].method,
+              ", seed ", pairs[i].seed, ": ",
+              !result ? cat("failed with code ", code, ", see ", log(i).string())
+              : result->diverged
+                  ? std::string("diverged")
+                  : cat("AAT ", fixed(100 * average_accuracy(counted(*result, result->task_accuracy)), 2), "%")));
     };
     const int jobs = std::max(1, given_.jobs);
     if (crew_) {
@@ -219,7 +220,7 @@ class Farm {
         double sum = 0.0;
         for (std::size_t s = 0; s < seeds.size(); ++s, ++at)
           sum += results[at].diverged ? std::numeric_limits<double>::quiet_NaN()
-                                      : average_accuracy(results[at].task_accuracy);
+                                      : average_accuracy(counted(results[at], results[at].task_accuracy));
         scores.push_back(sum / double(seeds.size()));
         list.push_back({{"settings", point}, {"validation_aat", scores.back()}});
       }

@@ -68,13 +68,16 @@ void Plan::resolve_head() {
   std::set<Protocol> protocols{parse_protocol(o_.protocol)};
   if (!o_.then.empty()) protocols.insert(parse_protocol(o_.then));
   const bool incremental = protocols.contains(Protocol::class_incremental);
-  if (o_.head == "auto") o_.head = arrives(parse_protocol(o_.protocol)) ? "growing" : "fresh";
+  if (o_.head == "auto")
+    o_.head = arrives(parse_protocol(o_.protocol)) ? "growing" : o_.protocol == "5+1" ? "keep" : "fresh";
   check(o_.head != "growing" || incremental, Kind::usage, [&] {
     return cat("--head growing is for --protocol class-incremental, where classes arrive, not ", o_.protocol,
                "; use masked, keep or fresh");
   });
-  check(o_.head != "masked" || incremental || protocols.contains(Protocol::class_subset), Kind::usage, [&] {
-    return cat("--head masked needs tasks with different classes (class-subset or class-incremental), not ",
+  const bool other_classes = incremental || protocols.contains(Protocol::class_subset) ||
+                             protocols.contains(Protocol::five_plus_one) || protocols.contains(Protocol::groups);
+  check(o_.head != "masked" || other_classes, Kind::usage, [&] {
+    return cat("--head masked needs tasks with different classes (class-subset, class-incremental, 5+1, groups), not ",
                o_.protocol, "; use keep or fresh");
   });
   check(o_.head != "multi" || !incremental, Kind::usage, [] {
@@ -111,12 +114,17 @@ void Plan::expect_heads(Trainer& trainer, const Position& at) const {
 
 void Plan::resolve_draw() {
   if (o_.draw != "auto") return;
+  const bool by_source = data_->parts().size() > 1 && o_.order != "mixed";
+  if (o_.protocol == "5+1" || o_.protocol == "groups" || (by_source && o_.protocol == "class-subset")) {
+    o_.draw = to_string(resolved_sampling(data_, stream_config(seeds_[0])));
+    return;
+  }
   const bool enough = std::int64_t(o_.tasks) * o_.classes_per_task <= data_->classes();
   const bool subsets = o_.protocol == "class-subset" || o_.then == "class-subset";
   o_.draw = enough || !subsets ? "disjoint" : "deck";  // only subsets can let classes come back
 }
 
-std::shared_ptr<const TaskStream> Plan::stream(std::uint64_t seed) const {
+StreamConfig Plan::stream_config(std::uint64_t seed) const {
   StreamConfig c;
   c.protocol = parse_protocol(o_.protocol);
   c.tasks = o_.tasks;
@@ -130,7 +138,14 @@ std::shared_ptr<const TaskStream> Plan::stream(std::uint64_t seed) const {
   c.permutation = o_.shuffle == "within-patch" ? "in-patch" : o_.shuffle == "patch-order" ? "patches" : "pixels";
   c.patch = o_.model.patch;
   c.domain = o_.domain;
+  c.gradual = o_.shift == "gradual";
+  c.order = parse_class_order(o_.order);
   c.validation = o_.validation;
+  return c;
+}
+
+std::shared_ptr<const TaskStream> Plan::stream(std::uint64_t seed) const {
+  StreamConfig c = stream_config(seed);
   auto all = make_stream(data_, c);
   if (!o_.then.empty()) {
     c.protocol = parse_protocol(o_.then);
@@ -164,9 +179,21 @@ LoaderConfig Plan::loader(const Task& task, std::uint64_t seed, bool training) c
   LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, task.head_classes, training);
   c.seed = seed;
   c.task = std::uint32_t(task.index);
-  c.epochs = training ? o_.training.epochs : 1;
+  c.epochs = training ? epochs(task) : 1;
+  if (training && task.transform.gradual) {
+    const std::int64_t samples = task.train.size(), batches = per_epoch(task), left = updates(task) % batches;
+    c.shift_samples = updates(task) / batches * samples + std::min(samples, left * c.batch);
+  }
   return c;
 }
+
+std::int64_t Plan::per_epoch(const Task& task) const {
+  return (task.train.size() + o_.training.batch - 1) / o_.training.batch;
+}
+std::int64_t Plan::updates(const Task& task) const {
+  return o_.steps > 0 ? o_.steps : per_epoch(task) * o_.training.epochs;
+}
+std::int64_t Plan::epochs(const Task& task) const { return (updates(task) + per_epoch(task) - 1) / per_epoch(task); }
 
 SampleSet Plan::probe_samples(const Task& task, std::int64_t most) const {
   SampleSet some = task.test;
@@ -184,6 +211,10 @@ Config Plan::config() const {
   c.set("shuffle", o_.shuffle), c.set("domain", o_.domain), c.set("label-noise", o_.label_noise);
   c.set("train-on", o_.train_on), c.set("then", o_.then), c.set("head", o_.head);
   c.set("optimizer-state", o_.optimizer_state), c.set("methods", o_.methods), c.set("seeds", seeds);
+  // What a stream does not have is not in its configuration.
+  if (o_.steps > 0) c.set("steps", o_.steps);
+  if (shifts()) c.set("shift", o_.shift);
+  if (data_->parts().size() > 1) c.set("order", o_.order);
   if (o_.validation > 0.0) c.set("validation", o_.validation);
   if (!o_.sweep.empty()) {
     std::string sweep;

@@ -48,6 +48,11 @@ class Plan {
   Tensor test_mask(const Task& task) const;
   TrainerConfig trainer(const Pair& pair, const TaskStream& stream) const;
   LoaderConfig loader(const Task& task, std::uint64_t seed, bool training) const;
+  /// Updates of a task, and the passes over its images that they begin.
+  std::int64_t updates(const Task& task) const;
+  std::int64_t epochs(const Task& task) const;
+  /// True when some task's images come from another domain than those before it.
+  bool shifts() const { return o_.protocol == "domain" || o_.then == "domain"; }
   /// True when the head that a task leaves can still be asked about earlier tasks.
   bool knows_earlier() const { return o_.head != "fresh" && o_.head != "zero"; }
   /// Room for the heads that a checkpoint at this position holds.
@@ -59,6 +64,8 @@ class Plan {
   Config config() const;
 
  private:
+  StreamConfig stream_config(std::uint64_t seed) const;
+  std::int64_t per_epoch(const Task& task) const;
   void resolve_head();
   void resolve_draw();
   void check_test_limit() const;

@@ -23,7 +23,8 @@ nlohmann::json to_json(const Position& p) {
           {"task_correct", p.task_correct},
           {"task_seen", p.task_seen},
           {"epoch_accuracy", p.epoch_accuracy},
-          {"curve", p.curve}};
+          {"curve", p.curve},
+          {"shift", p.shift.to_json()}};
 }
 Position position_from_json(const nlohmann::json& j) {
   Position p;
@@ -35,6 +36,7 @@ Position position_from_json(const nlohmann::json& j) {
   p.task_correct = j.value("task_correct", std::int64_t(0)), p.task_seen = j.value("task_seen", std::int64_t(0));
   p.epoch_accuracy = j.value("epoch_accuracy", std::vector<double>{});
   p.curve = j.value("curve", std::vector<double>{});
+  if (j.contains("shift")) p.shift = ShiftTracker::from_json(j.at("shift"));
   return p;
 }
 

@@ -5,6 +5,8 @@
 #include <nlohmann/json_fwd.hpp>
 #include <vector>
 
+#include "apps/continual/shift.h"
+
 namespace eg {
 
 struct Position {
@@ -17,6 +19,7 @@ struct Position {
   // update to after each epoch (--test-during).
   std::int64_t task_correct = 0, task_seen = 0;
   std::vector<double> epoch_accuracy, curve;
+  ShiftTracker shift;  // of streams whose domain shifts
 };
 
 nlohmann::json to_json(const Position& p);

@@ -19,6 +19,8 @@ struct RunResult {
   std::vector<double> online_accuracy;    // of all steps of the task, each image before the update from it
   std::vector<double> area;               // under the task's test curve (--test-during)
   std::vector<double> before, untrained;  // on a task before learning it; of the first network (--test-earlier)
+  std::vector<std::int64_t> easy;         // numbers (from 1) of tasks that count in no average (5+1)
+  std::vector<double> dip, recovery;      // of a shifting domain: ShiftTracker, NaN where not measured
   double images_per_second = 0.0;         // training images over training time, evaluation not counted
   double wall_seconds = 0.0;
   double probe_seconds = 0.0;      // of which: diagnosis
@@ -28,6 +30,9 @@ struct RunResult {
   bool diverged = false;
   std::string note;  // why it diverged
 };
+
+/// Of one value per task, those of the tasks that count.
+std::vector<double> counted(const RunResult& r, const std::vector<double>& by_task);
 
 nlohmann::json to_json(const RunResult& r);
 RunResult result_from_json(const nlohmann::json& j);

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 
-SMALL_STREAM = "--tasks 2 --epochs 1 --train-limit 24 --test-limit 12 --batch 12 --dim 16 --depth 1 --heads 1 --seeds 1 --threads 2"
+SMALL_STREAM = "--tasks 2 --epochs 1 --train-limit 24 --test-limit 12 --batch 12 --dim 16 --depth 1 --heads 1 --seeds 1 --threads 2 --steps 2"
 SMALL_TRAIN = "--epochs 1 --train-limit 48 --test-limit 24 --batch 12 --dim 16 --depth 1 --heads 1 --threads 2"
 SMALL_BENCH = "--dim 16 --depth 1 --heads 1 --batch 4 --steps 2 --seconds 0.01"
 # What a shell would need from outside this machine or more than this test may take: shown, checked for syntax, not run.
