@@ -51,11 +51,7 @@ int run_continual(const ContinualOptions& options);
 /// still has a head for. Throws Error{io|format}.
 int evaluate_continual(const ContinualOptions& options, const std::string& checkpoint);
 
-struct DiagnoseOptions {
-  std::string json;
-  int images = 256;
-  bool quick = false;
-};
+struct DiagnoseOptions;
 /// Prints what the weights of a checkpoint of that run say about the network (apps/diagnosis). Throws Error{io|format}.
 int diagnose_continual(const ContinualOptions& options, const std::string& checkpoint, const DiagnoseOptions& d);
 

@@ -1,75 +1,38 @@
 // apps/continual/inspect.cpp - a checkpoint of a stream, looked at from inside: `evergrad diagnose`.
-#include <cmath>
-#include <iostream>
-#include <nlohmann/json.hpp>
+#include <algorithm>
 
 #include "apps/continual/evaluate.h"
 #include "apps/continual/plan.h"
-#include "apps/diagnosis/diagnosis.h"
+#include "apps/diagnosis/inspection.h"
 #include "apps/run/checkpoint.h"
-#include "apps/run/table.h"
 #include "engine/error.h"
-#include "engine/file.h"
 
 namespace eg {
 namespace {
 
-/// A quantity of a block, or a dash where it was not measured.
-std::string cell(const Diagnosis& d, const std::string& name, int block, int decimals) {
-  const auto at = d.blocks.find(name);
-  if (at == d.blocks.end() || !std::isfinite(at->second[std::size_t(block)])) return "-";
-  return fixed(at->second[std::size_t(block)], decimals);
+/// Earlier tasks whose features are looked at beside the present one, and training images of each.
+constexpr std::int64_t kMostProbed = 8, kProbeTraining = 1024;
+
+/// Up to kMostProbed tasks of 0 .. now at even places, the first and the present one among them.
+std::vector<std::int64_t> probed_tasks(std::int64_t now) {
+  std::vector<std::int64_t> some;
+  const std::int64_t count = std::min(now + 1, kMostProbed);
+  for (std::int64_t i = 0; i < count; ++i) some.push_back(count > 1 ? i * now / (count - 1) : now);
+  return some;
 }
 
-void print_blocks(const Diagnosis& d, int depth) {
-  TextTable features(
-      {"block", "token rank", "stable rank", "99% energy", "active %", "alive %", "dead %", "dormant %"});
-  TextTable attention({"block", "entropy", "distance", "class self", "head similarity", "largest logit",
-                       "drift from start", "CKA with start"});
-  TextTable modules({"block", "module", "norm", "from start", "spectral norm", "rank", "stable rank", "gradient",
-                     "grad cosine", "grad rank"});
-  const auto percent = [&](const char* name, int b) {
-    const auto at = d.blocks.find(name);
-    return at == d.blocks.end() ? std::string("-") : fixed(100 * at->second[std::size_t(b)], 1);
+/// The weights from before the task: of another checkpoint, or what this one remembers of the task's start.
+std::vector<double> weights_before(const Checkpoint& checkpoint, const std::string& other) {
+  const auto load = [](const Checkpoint& c, const char* name) {
+    const SafetensorsEntry* entry = c.tensors.find(name);
+    return entry ? c.tensors.load(*entry, kCpu).to_host() : std::vector<double>{};
   };
-  for (int b = 0; b < depth; ++b) {
-    const std::string block = std::to_string(b);
-    features.add_row({block, cell(d, "tokens.effective_rank", b, 1), cell(d, "tokens.stable_rank", b, 2),
-                      cell(d, "tokens.energy_rank", b, 0), percent("units.active", b), percent("units.alive", b),
-                      percent("units.dead", b), percent("units.dormant", b)});
-    attention.add_row({block, cell(d, "attention.entropy", b, 3), cell(d, "attention.distance", b, 2),
-                       cell(d, "attention.class_self", b, 3), cell(d, "attention.head_similarity", b, 3),
-                       cell(d, "attention.largest_logit", b, 1), cell(d, "attention.drift_first", b, 4),
-                       cell(d, "tokens.cka_first", b, 3)});
-    for (const char* name : kModuleNames) {
-      const std::string weight = std::string("weight.") + name, gradient = std::string("gradient.") + name;
-      modules.add_row({block, name, cell(d, weight + ".norm", b, 2), cell(d, weight + ".from_start", b, 2),
-                       cell(d, weight + ".spectral_norm", b, 2), cell(d, weight + ".effective_rank", b, 1),
-                       cell(d, weight + ".stable_rank", b, 1), cell(d, gradient + ".norm", b, 4),
-                       cell(d, gradient + ".cosine", b, 2), cell(d, gradient + ".effective_rank", b, 1)});
-    }
-  }
-  std::cout << "Features and hidden units, after each block\n" << features.text() << '\n';
-  std::cout << "Attention; start: the first network of this seed\n" << attention.text() << '\n';
-  std::cout << "Matrices, and gradients of eight batches\n" << modules.text() << '\n';
-}
-
-void print_model(const Diagnosis& d) {
-  TextTable table({"the whole network", "value"});
-  const std::map<std::string, std::string> words = {
-      {"features.effective_rank", "effective rank of what the head reads"},
-      {"features.stable_rank", "its stable rank"},
-      {"features.srank", "directions that hold 99% of its singular values"},
-      {"features.norm", "root mean square length of what the head reads"},
-      {"hessian.top", "largest eigenvalue of the loss's Hessian (- : did not converge, or bf16)"},
-      {"robustness.noise", "share of accuracy that survives weight noise (area)"},
-      {"robustness.pruning", "share that survives magnitude pruning (area)"},
-      {"robustness.quantisation", "share that survives quantisation to 16..3 bits (area)"}};
-  for (const auto& [name, values] : d.model) {
-    const auto at = words.find(name);
-    table.add_row({at == words.end() ? name : at->second, std::isfinite(values[0]) ? fixed(values[0], 3) : "-"});
-  }
-  std::cout << table.text();
+  if (other.empty()) return load(checkpoint, "probe.start");
+  std::vector<double> weights = load(open_checkpoint(other), "weights");
+  check(!weights.empty(), Kind::format, [&] {
+    return cat("--before ", other, " holds no tensor 'weights'; give a checkpoint that evergrad continual wrote");
+  });
+  return weights;
 }
 
 }  // namespace
@@ -83,60 +46,40 @@ int diagnose_continual(const ContinualOptions& options, const std::string& check
   Trainer trainer(with_stats(plan.trainer(pair, *stream), plan, stream->task(0)));
   const std::int64_t now = at.begun ? at.task : std::max<std::int64_t>(at.task - 1, 0);
   const Task task = stream->task(now);
-  SampleSet images = own_test(task);
-  const std::int64_t count = std::min<std::int64_t>(d.images, images.size());
-  images.indices.resize(std::size_t(count)), images.labels.resize(std::size_t(count));
-  check(count >= 4, Kind::usage,
-        [&] { return cat("task ", now + 1, " has ", count, " test images; a diagnosis needs 4"); });
-  const auto loader = [&] { return Loader(plan.data(), images, task.transform, plan.loader(task, pair.seed, false)); };
-
-  Probe probe(trainer, {.every_rank = true, .fixed_images = count});
-  {
-    Loader own = loader(), fixed = loader();
-    probe.measure(own, fixed);  // the first network: what drift is measured from
+  const SampleSet images = thinned(own_test(task), d.images);
+  const auto loader = [&](const Task& of, const SampleSet& samples) {
+    return std::make_unique<Loader>(plan.data(), samples, of.transform, plan.loader(of, pair.seed, false));
+  };
+  Subject subject{.trainer = trainer,
+                  .method = pair.method,
+                  .heading = cat(pair.method, ", seed ", pair.seed, ", ", at.begun ? "in" : "after", " task ", now + 1,
+                                 " of ", stream->tasks()),
+                  .task = now + 1,
+                  .images = images.size(),
+                  .restore =
+                      [&] {
+                        plan.expect_heads(trainer, at);
+                        restore_trainer(checkpoint, trainer);
+                      },
+                  .test = [&] { return loader(task, images); },
+                  .training =
+                      [&] {
+                        LoaderConfig config = plan.loader(task, pair.seed, true);
+                        config.epochs = 0, config.shift_samples = 0;  // a gradual shift is over
+                        return std::make_unique<Loader>(plan.data(), task.train, task.transform, config);
+                      },
+                  .mask = plan.training_mask(task),
+                  .test_mask = plan.test_mask(task),
+                  .chance = 1.0 / double(std::max<std::size_t>(1, task.classes.size())),
+                  .before = weights_before(checkpoint, d.before),
+                  .probed = {}};
+  for (const std::int64_t t : d.quick ? std::vector<std::int64_t>{} : probed_tasks(now)) {
+    const auto probed = std::make_shared<const Task>(stream->task(t));
+    subject.probed.push_back({t + 1, probed->name,
+                              [&, probed] { return loader(*probed, thinned(probed->train, kProbeTraining)); },
+                              [&, probed] { return loader(*probed, thinned(own_test(*probed), d.images)); }});
   }
-  plan.expect_heads(trainer, at);
-  restore_trainer(checkpoint, trainer);
-  const Tensor mask = plan.training_mask(task);
-  probe.task_begins();
-  constexpr std::int64_t kGradients = 8;
-  LoaderConfig config = plan.loader(task, pair.seed, true);
-  config.epochs = kGradients;
-  Loader training(plan.data(), task.train, task.transform, config);
-  for (std::int64_t i = 0, epoch = 0; i < kGradients; ++i) {
-    const Batch* batch = training.next();
-    if (batch == nullptr) training.seek(++epoch, 0), batch = training.next();
-    probe.before_update(i, kGradients);
-    trainer.gradient_alone(*batch, mask);
-    probe.after_update(i, kGradients);
-  }
-  Loader own = loader(), fixed = loader();
-  Diagnosis found = probe.measure(own, fixed);
-  // Nothing was updated, and no task has passed: what compares with those says nothing.
-  std::erase_if(found.blocks, [](const auto& q) {
-    for (const char* end : {".update_ratio", ".drift", ".jump", "drift_task", "cka_task"})
-      if (q.first.ends_with(end)) return true;
-    return false;
-  });
-  std::erase_if(found.heads, [](const auto& q) { return q.first.ends_with("drift_task"); });
-  if (!d.quick) {
-    Loader once = loader();
-    const Batch& batch = *once.next();
-    const auto accuracy = [&] { return test_task(plan, pair, trainer, task, images).accuracy; };
-    measure_fragility(trainer, batch, mask, accuracy, 1.0 / double(std::max<std::size_t>(1, task.classes.size())),
-                      found);
-  }
-  std::cout << pair.method << ", seed " << pair.seed << ", " << (at.begun ? "in" : "after") << " task "
-            << (at.begun ? at.task + 1 : at.task) << " of " << stream->tasks() << ", " << count << " test images\n\n";
-  print_blocks(found, trainer.model().config.depth);
-  print_model(found);
-  if (!d.json.empty()) {
-    LogLine line("diagnosis");
-    line.add("method", pair.method).add("seed", pair.seed).add("task", now + 1);
-    add_to(line, found);
-    write_file(d.json, nlohmann::json::parse(line.text()).dump(1) + "\n");
-    std::cout << "\nEvery number: " << d.json << '\n';
-  }
+  inspect(subject, d);
   return 0;
 }
 

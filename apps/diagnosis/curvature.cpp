@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "engine/error.h"
 #include "engine/rng.h"
 
 namespace eg {
@@ -56,6 +57,26 @@ TopEigenvalue top_hessian_eigenvalue(const GradientAt& gradient, std::span<const
   TopEigenvalue second = iterate(gradient, x, v, e, first.value, tolerance, most);
   second.iterations += first.iterations;
   return second;
+}
+
+TopEigenvalue top_preconditioned_eigenvalue(const GradientAt& gradient, std::span<const double> x,
+                                            std::span<const double> d, std::uint64_t seed, double step,
+                                            double tolerance, int most) {
+  check(d.size() == x.size(), Kind::shape,
+        [&] { return cat("a preconditioner of ", d.size(), " numbers for ", x.size(), " weights"); });
+  std::vector<double> root(d.size()), y(x.size());
+  for (std::size_t i = 0; i < d.size(); ++i) {
+    check(d[i] > 0.0, Kind::usage, [&] { return cat("preconditioner: entry ", i, " is ", d[i], ", not positive"); });
+    root[i] = std::sqrt(d[i]), y[i] = x[i] * root[i];
+  }
+  const GradientAt scaled = [&](std::span<const double> at) {
+    std::vector<double> weights(at.size());
+    for (std::size_t i = 0; i < at.size(); ++i) weights[i] = at[i] / root[i];
+    std::vector<double> g = gradient(weights);
+    for (std::size_t i = 0; i < g.size(); ++i) g[i] /= root[i];
+    return g;
+  };
+  return top_hessian_eigenvalue(scaled, y, seed, step, tolerance, most);
 }
 
 }  // namespace eg

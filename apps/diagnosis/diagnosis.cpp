@@ -7,6 +7,7 @@
 #include <limits>
 #include <numeric>
 
+#include "apps/diagnosis/circuits.h"
 #include "apps/diagnosis/similarity.h"
 #include "apps/diagnosis/spectrum.h"
 #include "engine/parallel.h"
@@ -226,6 +227,7 @@ void Probe::measure_weights(Diagnosis& d) {
     spectra.resize(std::size_t(blocks));
     spectra[std::size_t(m.block)] = thinned(s);
   }
+  measure_circuits(master, d);
   std::vector<double> norms(std::size_t(blocks), 0.0), all = norms;
   for (const Param* p : trainer_.params()) {
     if (p->block < 0) continue;
@@ -236,6 +238,27 @@ void Probe::measure_weights(Diagnosis& d) {
   for (int b = 0; b < blocks; ++b) {
     put(d.blocks, "weight.norm", b, blocks, std::sqrt(all[std::size_t(b)]));
     put(d.blocks, "weight.norms.norm", b, blocks, std::sqrt(norms[std::size_t(b)]));
+  }
+}
+
+/// Ranks of every head's two circuits; modules_ holds q, k, v, out, fc1, fc2 of each block in this order.
+void Probe::measure_circuits(const std::vector<double>& master, Diagnosis& d) {
+  const VitConfig& config = trainer_.model().config;
+  if (!options_.every_rank && config.dim > kWidestMatrix) return;
+  std::vector<CircuitRanks> ranks(std::size_t(config.depth));
+  parallel_for(config.depth, 1, [&](std::int64_t b, std::int64_t, std::int64_t) {
+    const auto w = [&](std::size_t module) {
+      return values_of(master, modules_[std::size_t(b) * kModuleNames.size() + module]);
+    };
+    ranks[std::size_t(b)] = head_circuits(w(0), w(1), w(2), w(3), config.dim, config.heads);
+  });
+  for (int b = 0; b < config.depth; ++b) {
+    const auto by_head = [&](const std::string& name, const std::vector<double>& values) {
+      put(d.blocks, name, b, config.depth, std::accumulate(values.begin(), values.end(), 0.0) / double(values.size()));
+      d.heads[name].insert(d.heads[name].end(), values.begin(), values.end());
+    };
+    by_head("circuit.qk.effective_rank", ranks[std::size_t(b)].qk);
+    by_head("circuit.ov.effective_rank", ranks[std::size_t(b)].ov);
   }
 }
 

@@ -65,6 +65,7 @@ class Probe {
   void measure_features(Loader& images, Diagnosis& d);
   void measure_attention(Loader& fixed, Diagnosis& d);
   void measure_weights(Diagnosis& d);
+  void measure_circuits(const std::vector<double>& master, Diagnosis& d);
   void measure_gradients(Diagnosis& d);
   void compare(const std::string& name, int block, std::span<const double> now, Tensor& reference, Diagnosis& d);
 
@@ -84,10 +85,9 @@ class Probe {
   std::int64_t map_images_ = 0;
 };
 
-/// Top Hessian eigenvalue of the loss on `batch`, and the share of accuracy that survives noise, pruning and
-/// quantisation of the block matrices; `accuracy` tests the network as it is. Dear: some hundred passes over the images.
-/// Weights are put back exactly; gradients are not.
-void measure_fragility(Trainer& trainer, const Batch& batch, const Tensor& class_mask,
-                       const std::function<double()>& accuracy, double chance, Diagnosis& d);
+/// The share of accuracy that survives noise, pruning and quantisation: model["robustness.noise"] and so on of all block
+/// matrices, and "robustness.noise.v", ".ffn" and ".last_block" of those alone; `accuracy` tests the network as it is.
+/// Dear: 81 passes over the images. Weights are put back exactly.
+void measure_fragility(Trainer& trainer, const std::function<double()>& accuracy, double chance, Diagnosis& d);
 
 }  // namespace eg

@@ -7,6 +7,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "apps/diagnosis/inspection.h"
 #include "apps/distributed/launch.h"
 #include "apps/distributed/rank_files.h"
 #include "apps/run/checkpoint.h"
@@ -267,6 +268,42 @@ int evaluate_training(TrainOptions o) {
   const Evaluation e = trainer.evaluate(loader);
   std::cout << "test accuracy " << fixed(100 * e.accuracy, 2) << "%, loss " << fixed(e.loss, 4) << ", " << e.count
             << " images\n";
+  return 0;
+}
+
+int diagnose_training(TrainOptions o, const DiagnoseOptions& d) {
+  prepare(o);
+  const ResolvedMachine machine = resolve_machine(o.machine);
+  const std::shared_ptr<const Dataset> data = open_data(o.data);
+  const Checkpoint checkpoint = open_checkpoint(o.checkpoint);
+  const Task task = whole_dataset(*data, o.classes, o.training.train_limit, o.training.test_limit, 0.0, o.seed);
+  Trainer trainer(trainer_config(o, machine, *data, task));
+  const auto loader = [&](const SampleSet& samples, bool training) {
+    LoaderConfig c = base_loader(o.data, o.model, o.training.batch, task.head_classes, training);
+    c.seed = o.seed, c.epochs = training ? 0 : 1;
+    return std::make_unique<Loader>(data, samples, task.transform, c);
+  };
+  const SampleSet images = thinned(task.test, d.images), probed = thinned(task.train, 4 * std::int64_t(d.images));
+  Subject subject{.trainer = trainer,
+                  .method = o.method,
+                  .heading = cat(o.method, ", seed ", o.seed, ", ", task.name),
+                  .images = images.size(),
+                  .restore = [&] { checkpoint.restore(trainer.state()), trainer.restored(); },
+                  .test = [&] { return loader(images, false); },
+                  .training = [&] { return loader(task.train, true); },
+                  .mask = {},
+                  .test_mask = {},
+                  .chance = 1.0 / double(task.head_classes),
+                  .before = {},
+                  .probed = {}};
+  if (!d.before.empty()) {
+    const Checkpoint other = open_checkpoint(d.before);
+    subject.before = other.tensors.load("weights", kCpu).to_host();
+  }
+  if (!d.quick)
+    subject.probed.push_back(
+        {1, task.name, [&] { return loader(probed, false); }, [&] { return loader(images, false); }});
+  inspect(subject, d);
   return 0;
 }
 

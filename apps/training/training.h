@@ -34,4 +34,9 @@ int run_training(TrainOptions options);
 /// Prints the test accuracy of o.checkpoint, which `evergrad train` wrote. Throws Error{io|format|shape}.
 int evaluate_training(TrainOptions options);
 
+struct DiagnoseOptions;
+/// Prints what the weights of o.checkpoint, which `evergrad train` wrote, say about the network (apps/diagnosis). Throws
+/// Error{io|format|shape|usage}.
+int diagnose_training(TrainOptions options, const DiagnoseOptions& d);
+
 }  // namespace eg

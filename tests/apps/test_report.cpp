@@ -232,11 +232,56 @@ TEST_CASE("diagnose: tells what a checkpoint's network looks like, and changes n
     CHECK(d.at("model").at(key).get<double>() >= 0.0);
     CHECK(d.at("model").at(key).get<double>() <= 1.0);
   }
+  for (const char* part : {".v", ".ffn", ".last_block"})
+    CHECK(d.at("model").contains(std::string("robustness.pruning") + part));
+  CHECK(d.at("model").contains("hessian.preconditioned_top"));
+  for (const char* kind : {"circuit.qk.effective_rank", "circuit.ov.effective_rank"})
+    for (const auto& rank : d.at("blocks").at(kind)) CHECK((rank.get<double>() >= 1.0 && rank.get<double>() <= 16.0));
+  CHECK(d.at("blocks").at("restore.v.drop").size() == 2);
+  CHECK(d.at("probed_tasks") == nlohmann::json{1, 2, 3});
+  for (const char* key : {"probe.accuracy", "probe.untrained_accuracy"})
+    for (const auto& share : d.at("model").at(key)) CHECK((share.get<double>() >= 0.0 && share.get<double>() <= 1.0));
   for (const auto& [path, text] : before) CHECK_MESSAGE(read_file(path) == text, path);
   const Ended quick = evergrad({"diagnose", (folder / "run").string(), "--quick"});
   CHECK(quick.code == 0);
   CHECK_FALSE(contains(quick.out, "Hessian"));
   check_refused(evergrad({"diagnose", folder.path().string()}), 2, {"config.toml"});
+}
+
+TEST_CASE("diagnose: which modules hold a task is told from another checkpoint where the run remembers nothing") {
+  const TemporaryFolder folder;
+  const Args flags = {"--probe", "none", "--tasks", "1"};
+  REQUIRE(evergrad(tiny_continual(folder / "run") + flags).code == 0);
+  const std::string run = (folder / "run").string(), json = (folder / "d.json").string();
+  const Ended without = evergrad({"diagnose", run, "--json", json});
+  CHECK(without.code == 0);
+  CHECK(contains(without.out, "--before CHECKPOINT"));
+  CHECK_FALSE(json_of(json).at("blocks").contains("restore.v.drop"));
+  REQUIRE(evergrad({"diagnose", run, "--before", run, "--json", json}).code == 0);
+  for (const char* name : {"q", "k", "v", "out", "fc1", "fc2"})  // put back to what they are
+    CHECK(json_of(json).at("blocks").at(std::string("restore.") + name + ".drop")[0] == 0.0);
+  REQUIRE(evergrad(tiny_continual(folder / "wide") + flags + Args{"--dim", "24"}).code == 0);
+  const Ended other = evergrad({"diagnose", run, "--before", (folder / "wide").string()});
+  CHECK(other.code == 1);
+  CHECK(contains(other.err, "both checkpoints must be of one run"));
+}
+
+TEST_CASE("diagnose: a checkpoint of evergrad train is looked at as well, moving average or not") {
+  const TemporaryFolder folder;
+  REQUIRE(evergrad(tiny_train(folder / "run") + Args{"--ema", "0.9"}).code == 0);
+  const std::string run = (folder / "run").string(), json = (folder / "d.json").string();
+  const Ended e = evergrad({"diagnose", run, "--json", json});
+  INFO(e.all());
+  REQUIRE(e.code == 0);
+  for (const char* word : {"adamw, seed 1", "token rank", "linear classifier", "Hessian"})
+    CHECK_MESSAGE(contains(e.out, word), word);
+  const auto d = json_of(json);
+  CHECK_FALSE(d.contains("task"));
+  CHECK(d.at("model").at("probe.accuracy").get<double>() <= 1.0);
+  CHECK(d.at("model").contains("robustness.noise.ffn"));
+  CHECK(evergrad({"diagnose", run, "--quick"}).code == 0);
+  CHECK(evergrad({"diagnose", run, "--before", run, "--quick"}).code == 0);
+  check_refused(evergrad({"diagnose", run, "--images", "4", "--before", "/nowhere"}), 1, {"/nowhere"});
 }
 
 TEST_CASE("recipes: every one is explained, is read as a configuration, and gives way to flags") {

@@ -8,7 +8,9 @@
 #include <cstring>
 #include <limits>
 
+#include "apps/diagnosis/counterfactual.h"
 #include "apps/diagnosis/diagnosis.h"
+#include "apps/diagnosis/sharpness.h"
 #include "engine/parallel.h"
 #include "tests/tolerance.h"
 
@@ -98,12 +100,70 @@ TEST_CASE("trainer: evaluation and diagnosis change no weight, no state and no l
         Loader some = images.loader(Split::test);
         return looked_at.evaluate(some).accuracy;
       };
-      measure_fragility(looked_at, *again.next(), {}, accuracy, 0.25, d);
+      measure_fragility(looked_at, accuracy, 0.25, d);
+      measure_restores(looked_at, std::vector<double>(std::size_t(looked_at.arena().size), 0.0), accuracy, d);
+      measure_sharpness(looked_at, *again.next(), {}, adam_preconditioner(looked_at, config.method), d);
+      CHECK(d.model.contains("hessian.preconditioned_top") == (config.method.name == "adamw"));
       CHECK(bytes_of(looked_at) == before);
       looked_at.begin_task(epoch + 1, "fresh", true);
       left_alone.begin_task(epoch + 1, "fresh", true);
     }
   }
+}
+
+TEST_CASE("counterfactual: a module that did not move loses nothing, one that did is put back alone") {
+  const OneThread one;
+  const Images images;
+  Trainer trainer(tiny("adamw"));
+  const std::vector<double> before = trainer.arena().master.to_host();
+  for (int epoch = 0; epoch < 3; ++epoch) train_one_epoch(trainer, images);
+  const std::vector<double> after = trainer.arena().master.to_host();
+  const std::vector<ModuleView> modules = block_modules(trainer.params());
+  std::vector<std::vector<double>> looked_at;  // the weights of every test
+  const auto accuracy = [&] {
+    looked_at.push_back(trainer.arena().master.to_host());
+    Loader some = images.loader(Split::test);
+    return trainer.evaluate(some).accuracy;
+  };
+  Diagnosis d;
+  measure_restores(trainer, before, accuracy, d);
+  REQUIRE(looked_at.size() == 1 + modules.size() + kModuleNames.size());
+  CHECK(looked_at[0] == after);
+  for (std::size_t m = 0; m < modules.size(); ++m)
+    for (std::size_t i = 0; i < after.size(); ++i) {
+      const auto at = std::int64_t(i);
+      const bool own = at >= modules[m].offset() && at < modules[m].offset() + modules[m].size();
+      if (looked_at[1 + m][i] != (own ? before[i] : after[i])) FAIL(m << " " << i);
+    }
+  CHECK(trainer.arena().master.to_host() == after);
+  measure_restores(trainer, after, accuracy, d);
+  for (const char* name : kModuleNames) {
+    for (const double drop : d.blocks.at(std::string("restore.") + name + ".drop")) CHECK(drop == 0.0);
+    CHECK(d.model.at(std::string("restore.") + name + ".drop")[0] == 0.0);
+  }
+  CHECK_THROWS_AS(measure_restores(trainer, std::vector<double>(3), accuracy, d), Error);
+}
+
+TEST_CASE(
+    "sharpness: Adam's preconditioner is the root of its unbiased second moment, and absent where there is none") {
+  const OneThread one;
+  const Images images;
+  Trainer trainer(tiny("adamw:beta2=0.9:eps=1e-3"));
+  const MethodSpec spec = parse_method("adamw:beta2=0.9:eps=1e-3");
+  CHECK(adam_preconditioner(trainer, spec).empty());  // no update yet
+  Loader loader = images.loader();
+  trainer.step(*loader.next(), 1.0);
+  // After one update v_hat = g^2, of the clipped gradient.
+  const std::vector<double> d = adam_preconditioner(trainer, spec), g = trainer.arena().grad.to_host();
+  REQUIRE(d.size() == g.size());
+  double squares = 0.0;
+  for (const double x : g) squares += x * x;
+  const double clip = std::min(1.0, 1.0 / std::sqrt(squares));
+  for (const Param* p : trainer.params())
+    for (std::int64_t i = p->offset; i < p->offset + p->size(); ++i)
+      CHECK(d[std::size_t(i)] == doctest::Approx(clip * std::abs(g[std::size_t(i)]) + 1e-3).epsilon(1e-3));
+  Trainer other(tiny("sgd"));
+  CHECK(adam_preconditioner(other, parse_method("sgd")).empty());
 }
 
 TEST_CASE("probe: what it says about weights, gradients and updates is what the arenas hold") {
