@@ -118,6 +118,10 @@ const MEASURES = {
     help: "Accuracy of a freshly initialised network on the task minus accuracy of this one: above zero, the stream "
       + "has cost ability to learn."},
   train_loss: {label: "Training loss", help: "Mean training loss of the task."},
+  dip_depth: {label: "Dip at the shift", share: true, signed: true,
+    help: "Mean online accuracy of the 50 updates before the domain shifts minus the least mean of 20 in a row after it."},
+  recovery_steps: {label: "Updates to recover",
+    help: "Updates until online accuracy is back at 95% of its level before the shift; -1: not within the task."},
 };
 
 /** Summaries over a whole stream. better: +1 when more is better, -1 when less is, 0 when neither. */
@@ -135,6 +139,8 @@ const SUMMARIES = {
     help: "accuracy of a fresh network minus accuracy of this one, mean over tasks"},
   time_ratio: {label: "Time ratio", better: -1,
     help: "steps needed to reach 90% of a fresh network's accuracy, relative to the fresh network"},
+  dip_depth: {label: "Dip at a shift", share: true, better: -1,
+    help: "online accuracy before a shift of the domain minus its lowest point after it, mean over shifts"},
   forgetting: {label: "Forgetting", share: true, better: -1,
     help: "best earlier accuracy on a task minus accuracy on it at the end, mean over tasks"},
   backward_transfer: {label: "Backward transfer", share: true, signed: true, better: 1,
@@ -146,7 +152,7 @@ const COSTS = ["images_per_second", "wall_seconds", "peak_bytes"];
 
 /** Which part of the network a diagnosis key speaks of: its first word. */
 const PARTS = {tokens: "Tokens", attention: "Attention", units: "Hidden units", features: "Features", weight: "Weights",
-               gradient: "Gradients"};
+               gradient: "Gradients", circuit: "Head circuits"};
 const MODULES = {q: "queries", k: "keys", v: "values", out: "attention output", fc1: "MLP in", fc2: "MLP out"};
 
 /** What a diagnosis key's last word measures; "part.word" goes before "word". share: shown in percent. */
@@ -170,6 +176,11 @@ const QUANTITIES = {
     label: "effective rank",
     help: "Number of directions in real use among the features that " +
       "the classifier sees; it falls when representations collapse."
+  },
+  "circuit.effective_rank": {
+    label: "effective rank",
+    help: "Number of directions in real use of the product of a head's two matrices: of queries and keys (qk: what it " +
+      "compares), of values and output (ov: what it moves). At most the width of a head; mean over heads."
   },
   "units.active": {
     label: "active share",
@@ -969,7 +980,8 @@ function viewOf(group, index) {
   view.task_name = (t) => {
     const name = list(group.task_names)[t - 1];
     const again = list(group.revisit)[t - 1] ? " (revisit)" : "";
-    return `Task ${t}${name && name !== String(t) ? `: ${shorten(name, 60)}` : ""}${again}`;
+    const easy = list(group.easy)[t - 1] ? " (easy: not counted)" : "";
+    return `Task ${t}${name && name !== String(t) ? `: ${shorten(name, 60)}` : ""}${again}${easy}`;
   };
   view.redraw = () => view.frames.forEach((f) => f.redraw());
   for (const m of methods) for (const s of m.seeds) s.measures = s.measures || {};
@@ -992,13 +1004,14 @@ function slopeOf(values) {
 
 /** One seed's value of a summary, where the page can compute it; null where only the program can. */
 function seedSummary(seed, key) {
-  const accuracy = list(seed.measures.task_accuracy);
+  const counted = (measure) => list(seed.measures[measure]).filter((_, t) => !list(seed.easy)[t]);
+  const accuracy = counted("task_accuracy");
   if (key === "aat") return average(accuracy.filter(finite));
   if (key === "last_quarter")
     return average(accuracy.slice(-Math.max(1, Math.floor(accuracy.length / 4))).filter(finite));
   if (key === "slope") return slopeOf(accuracy);
-  if (key === "online") return average(valuesOf(seed, "online_accuracy"));
-  if (key === "gap") return average(valuesOf(seed, "gap"));
+  if (key === "online") return average(counted("online_accuracy").filter(finite));
+  if (key === "gap") return average(counted("gap").filter(finite));
   return COSTS.includes(key) && finite(seed[key]) ? seed[key] : null;
 }
 

@@ -1,0 +1,116 @@
+// apps/report/groups.cpp - see groups.h.
+#include "apps/report/groups.h"
+
+#include <algorithm>
+#include <set>
+
+#include "apps/continual/measures.h"
+#include "apps/setup.h"
+#include "engine/error.h"
+#include "optim/optimizer.h"
+
+namespace eg::report {
+namespace {
+
+/// Flags that may differ between runs that are compared: what is compared, where it ran, what was looked at.
+const std::set<std::string>& free_keys() {
+  static const std::set<std::string> keys = {"methods",     "seeds",        kSettingsKey,  "sweep",
+                                             "sweep-seeds", "sweep-budget", "sweep-tasks", "checkpoint-seconds",
+                                             "workers",     "threads",      "device",      "precision",
+                                             "no-graph",    "data",         "probe",       "probe-images",
+                                             "test-during", "test-earlier", "lr",          "weight-decay",
+                                             "clip-norm",   "accumulate",   "recompute"};
+  return keys;
+}
+
+std::string protocol_of(const Config& config) {
+  std::string text;
+  for (const auto& [key, value] : config.entries())
+    if (!free_keys().contains(key)) text += key + " = " + to_toml(value) + "\n";
+  return text;
+}
+
+bool starts_fresh(const std::string& method) {
+  try {
+    const MethodSpec spec = parse_method(method);
+    return std::any_of(spec.with.begin(), spec.with.end(), [](const MethodSpec& m) { return m.name == "fresh"; });
+  } catch (const Error&) {
+    return false;  // a method of another version of evergrad: still a name with numbers
+  }
+}
+
+/// The flags of a folder that tell its methods apart from those of the same name elsewhere.
+std::string rates_of(const Config& config) {
+  std::string text;
+  for (const char* key : {"lr", "weight-decay", "clip-norm"})
+    if (const ConfigValue* value = config.find(key)) text += cat(key, "=", to_toml(*value), " ");
+  return text;
+}
+
+}  // namespace
+
+std::vector<Group> grouped(const std::vector<RecordedFolder>& folders) {
+  std::map<std::string, std::size_t> index;
+  std::vector<Group> groups;
+  for (const RecordedFolder& folder : folders) {
+    const auto [at, is_new] = index.try_emplace(protocol_of(folder.config), groups.size());
+    if (is_new) groups.emplace_back();
+    groups[at->second].folders.push_back(&folder);
+  }
+  for (Group& group : groups) {
+    std::set<std::string> rates;
+    for (const RecordedFolder* folder : group.folders) rates.insert(rates_of(folder->config));
+    for (std::size_t f = 0; f < group.folders.size(); ++f) {
+      const RecordedFolder& folder = *group.folders[f];
+      std::map<std::string, std::string> settings;
+      if (const ConfigValue* texts = folder.config.find(kSettingsKey))
+        if (const auto* list = std::get_if<std::vector<ConfigScalar>>(texts)) {
+          std::size_t i = 0;
+          for (const RecordedRun& run : folder.runs)
+            if (!settings.contains(run.method) && i < list->size())
+              if (const auto* text = std::get_if<std::string>(&(*list)[i++])) settings[run.method] = *text;
+        }
+      for (const RecordedRun& run : folder.runs) {
+        // The same method under other rates, or the same seed once more, is a line of its own.
+        std::string name = run.label;
+        const auto taken = [&](const Method& m) {
+          return m.name == name && std::any_of(m.runs.begin(), m.runs.end(), [&](const auto& r) {
+                   return r.first->seed == run.seed && r.second != f;
+                 });
+        };
+        if (group.folders.size() > 1 &&
+            (rates.size() > 1 || std::any_of(group.methods.begin(), group.methods.end(), taken)))
+          name += cat(" (", folder.path.filename().string(), ")");
+        auto method =
+            std::find_if(group.methods.begin(), group.methods.end(), [&](const Method& m) { return m.name == name; });
+        if (method == group.methods.end())
+          method = group.methods.insert(
+              group.methods.end(),
+              {name,
+               run.method != run.label ? run.method + " (chosen by the sweep)" : settings[run.method],
+               {},
+               starts_fresh(run.method)});
+        method->runs.push_back({&run, f});
+      }
+    }
+  }
+  return groups;
+}
+
+std::map<std::uint64_t, Values> fresh_accuracy(const Group& group) {
+  const Method* best = nullptr;
+  double best_mean = -1.0;
+  for (const Method& m : group.methods) {
+    if (!m.fresh) continue;
+    Values aat;
+    for (const auto& [run, folder] : m.runs)
+      if (run->status == "finished") aat.push_back(average_accuracy(per_counted_task(*run, "test_accuracy")));
+    if (!aat.empty() && average_accuracy(aat) > best_mean) best = &m, best_mean = average_accuracy(aat);
+  }
+  std::map<std::uint64_t, Values> by_seed;
+  if (best)
+    for (const auto& [run, folder] : best->runs) by_seed[run->seed] = per_task(*run, "test_accuracy");
+  return by_seed;
+}
+
+}  // namespace eg::report
