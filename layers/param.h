@@ -57,6 +57,7 @@ struct Param {
   bool decays =
       false;  // takes part in weight decay (matrices and the head's matrix; not biases, norms, tokens, positions)
   bool frozen = false;
+  bool imported = false;    // its first value came from a file (--init): a fresh network has it too
   std::int64_t offset = 0;  // first element in the flat arenas; a multiple of 16
   UnitLink link;
   UnitSums sums;  // on fc1's weight, for methods that watch hidden units; empty where nobody does

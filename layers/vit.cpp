@@ -54,7 +54,8 @@ ResidualStream through_blocks(Vit& v, const Tensor& tokens, const VitContext& c,
 /// What the head reads of the last block's stream.
 Tensor pooled(const Vit& v, const ResidualStream& s) {
   const VitConfig& f = v.config;
-  if (!f.class_token) return forward(v.norm, pool_tokens(joined(s), f.prefix(), f.patches()), f.eps);
+  if (f.pools_mean() && f.norm_first) return pool_tokens(forward(v.norm, joined(s), f.eps), f.prefix(), f.patches());
+  if (f.pools_mean()) return forward(v.norm, pool_tokens(joined(s), f.prefix(), f.patches()), f.eps);
   // The norm works on each token alone, so it may come after the choice of the token.
   const auto token = [](const Tensor& t) { return t && t.rank() == 3 ? pool_tokens(t, 0, 1) : t; };
   const Tensor x = token(s.x), branch = token(s.branch);
@@ -98,7 +99,7 @@ Vit make_vit(const VitConfig& c) {
   v.embed = make_patch_embed(c);
   if (c.prompts.pool) v.prompt = make_prompts(c);
   for (int i = 0; i < c.depth; ++i) v.blocks.push_back(make_block(c, i));
-  v.norm = make_norm(c.class_token ? "norm" : "fc_norm", c.dim, Module::final_norm, -1);
+  v.norm = make_norm(c.pools_mean() && !c.norm_first ? "fc_norm" : "norm", c.dim, Module::final_norm, -1);
   v.head = make_linear("head", c.classes, c.dim, Module::head, -1);
   link_units(v);
   if (v.prompt) {

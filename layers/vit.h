@@ -26,7 +26,7 @@ struct Vit {
   PatchEmbed embed;
   std::optional<Prompts> prompt;  // with it, only prompts, keys and head learn
   std::vector<Block> blocks;
-  Norm norm;  // called "norm", or "fc_norm" after mean pooling
+  Norm norm;  // called "norm", or "fc_norm" behind the mean
   Linear head;
 };
 

@@ -109,6 +109,9 @@ void check_config(const VitConfig& c) {
         [&] { return cat("--drop-path is a probability below 1, got ", c.drop_path); });
   check(std::isfinite(c.layer_scale) && c.layer_scale >= 0.0, Kind::usage,
         [&] { return cat("--layer-scale is a positive starting value, or 0 for none; got ", c.layer_scale); });
+  check(!c.norm_first || c.pools_mean(), Kind::usage, [] {
+    return std::string("--norm-first norms every token before their mean; use it with --pool mean or mean-with-token");
+  });
   check(std::isfinite(c.eps) && c.eps > 0.0, Kind::usage,
         [&] { return cat("the layer norms' eps must be positive, got ", c.eps); });
   const PromptPool& p = c.prompts;
@@ -155,7 +158,8 @@ MemoryPlan VitConfig::memory_plan(std::int64_t batch) const {
   const double ends = images * e * (double(patches()) * channels * patch * patch + 4.0 * dim + 2.0 * classes);
   const double stream = all * e * dim;  // one token matrix
 
-  double live = ends, peak = 0.0;  // walks forward: what earlier blocks keep is live while a later one runs backward
+  double live = ends + (norm_first && pools_mean() ? 2.0 * stream : 0.0);  // the last norm's input and output
+  double peak = 0.0;  // walks forward: what earlier blocks keep is live while a later one runs backward
   for (int i = 0; i < depth; ++i) {
     const double rest = narrows(i) ? images : all;
     const Kept kept = kept_by_block(*this, all, rest);

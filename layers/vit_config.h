@@ -29,6 +29,9 @@ struct VitConfig {
   double mlp_ratio = 4.0;
   bool class_token = true;  // false: the head reads the mean of the patch tokens, and the last norm stands behind the
                             // mean and is called fc_norm, as with timm's global_pool='avg'
+  bool mean_pool = false;   // with a class token: the head reads the mean of the patch tokens all the same
+  bool norm_first =
+      false;  // mean pooling: the last norm stands before the mean and is called norm (timm: fc_norm=False)
   PosEmbed pos = PosEmbed::learned;
   Activation activation = Activation::gelu;
   GeluKind gelu = GeluKind::erf;
@@ -48,6 +51,8 @@ struct VitConfig {
   std::int64_t prompt_tokens() const { return prompts.pool ? std::int64_t(prompts.select) * prompts.length : 0; }
   std::int64_t prefix() const { return prompt_tokens() + (class_token ? 1 : 0) + registers; }
   std::int64_t tokens() const { return patches() + prefix(); }
+  /// True when the head reads the mean of the patch tokens.
+  bool pools_mean() const { return !class_token || mean_pool; }
   /// Hidden units of the MLP: mlp_ratio x dim, or two thirds of it with CReLU, rounded down.
   std::int64_t hidden() const {
     const auto units = std::int64_t(double(dim) * mlp_ratio);
@@ -56,7 +61,7 @@ struct VitConfig {
   /// What they give to the MLP's second matrix.
   std::int64_t hidden_outputs() const { return activation == Activation::crelu ? 2 * hidden() : hidden(); }
   /// True when block `index` goes on with the class token alone (see narrow_last).
-  bool narrows(int index) const { return narrow_last && class_token && index + 1 == depth && !prompts.pool; }
+  bool narrows(int index) const { return narrow_last && !pools_mean() && index + 1 == depth && !prompts.pool; }
 
   /// Operations (one multiply-add = 2) of one image. The nominal count is the usual one of the whole network
   /// (performance.md 3.1): 24 S D^2 + 4 S^2 D per block at mlp_ratio 4. A training step costs three times that, minus

@@ -59,20 +59,37 @@ class Reset final : public Intervention {
 
 class Fresh final : public Intervention {
  public:
-  Fresh(const MethodSpec& spec, const Parameters& p) : params_(p) { OptionReader(spec).finish(); }
+  Fresh(const MethodSpec& spec, const Parameters& p) : params_(p) {
+    OptionReader(spec).finish();
+    if (std::any_of(p.list.begin(), p.list.end(), [](const Param* q) { return q->imported && !q->frozen; }))
+      anchor_ = p.arena->master.clone();
+  }
   std::string name() const override { return "fresh"; }
   Stage stage() const override { return Stage::replacement; }
   void task_boundary(StepContext& ctx) override {
-    for (const Param* p : params_.list)
-      if (!p->frozen) redraw(*p, *params_.arena, ctx.host_step->seed, std::uint32_t(ctx.task));
+    for (const Param* p : params_.list) {
+      if (p->frozen) continue;
+      // What came from a file comes from it again, unless the head's own policy has just replaced it.
+      if (p->imported && !(p->module == Module::head && ctx.head_changed))
+        p->master.copy_from(anchor_.slice(p->offset, p->size()).reshape(p->shape));
+      else
+        redraw(*p, *params_.arena, ctx.host_step->seed, std::uint32_t(ctx.task));
+    }
     params_.arena->refresh_work();
     ctx.weights_changed = true;
   }
   bool clears_optimizer() const override { return true; }
-  std::string describe() const override { return "a new network for every task"; }
+  void visit_state(const std::function<void(const std::string&, Tensor&)>& visit) override {
+    if (anchor_) visit("anchor", anchor_);
+  }
+  std::size_t state_bytes() const override { return anchor_ ? anchor_.bytes() : 0; }
+  std::string describe() const override {
+    return anchor_ ? "the imported network, again for every task" : "a new network for every task";
+  }
 
  private:
   Parameters params_;
+  Tensor anchor_;  // the first weights, where they came from a file
 };
 
 }  // namespace

@@ -6,7 +6,11 @@ namespace eg {
 UnitMethod::UnitMethod(const MethodSpec& spec, const Parameters& p) : params_(p) {
   for (std::size_t i = 0; i < p.list.size(); ++i) {
     Param* const fc1 = p.list[i];
-    if (fc1->link.fc1_weight != int(i) || fc1->frozen) continue;
+    if (fc1->link.fc1_weight != int(i)) continue;
+    // A unit begins anew in all three or not at all.
+    if (fc1->frozen || p.list[std::size_t(fc1->link.fc1_bias)]->frozen ||
+        p.list[std::size_t(fc1->link.fc2_weight)]->frozen)
+      continue;
     check(p.list[std::size_t(fc1->link.fc2_weight)]->shape.cols() == fc1->shape.rows(), Kind::usage, [&] {
       return cat(spec.name,
                  ": replaces units that give one number each, but those of this model give two (CReLU); "
@@ -22,7 +26,7 @@ UnitMethod::UnitMethod(const MethodSpec& spec, const Parameters& p) : params_(p)
     layers_.push_back(std::move(layer));
   }
   check(!layers_.empty(), Kind::usage,
-        [&] { return cat(spec.name, ": the model has no MLP whose units could be replaced"); });
+        [&] { return cat(spec.name, ": the model has no MLP whose units could be replaced; are they frozen?"); });
   counters_ = Tensor::zeros({std::int64_t(layers_.size()) + 1}, DType::f64, kCpu);
 }
 
