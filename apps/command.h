@@ -13,6 +13,8 @@ void add_data_command(CLI::App& app, std::function<int()>& run);
 void add_bench_command(CLI::App& app, std::function<int()>& run);
 void add_diagnose_command(CLI::App& app, std::function<int()>& run);
 void add_report_command(CLI::App& app, std::function<int()>& run);
+void add_import_command(CLI::App& app, std::function<int()>& run);
+void add_export_command(CLI::App& app, std::function<int()>& run);
 void add_info_command(CLI::App& app, std::function<int()>& run);
 
 }  // namespace eg

@@ -33,6 +33,8 @@ int main(int argc, char** argv) {
   eg::add_report_command(app, run);
   eg::add_data_command(app, run);
   eg::add_bench_command(app, run);
+  eg::add_import_command(app, run);
+  eg::add_export_command(app, run);
   eg::add_info_command(app, run);
 
   try {

@@ -58,9 +58,16 @@ void add_model_options(CLI::App& sub, ModelOptions& o) {
       ->capture_default_str()
       ->check(number_in(0.1, 16.0))
       ->group(group);
-  sub.add_option("--pool", o.pool, "What the head reads: the class token, or the mean of the patch tokens")
+  sub.add_option("--pool", o.pool,
+                 "What the head reads: the class token, or the mean of the patch tokens, without a class token or "
+                 "beside one (mean-with-token)")
       ->capture_default_str()
-      ->check(CLI::IsMember({"token", "mean"}))
+      ->check(CLI::IsMember({"token", "mean", "mean-with-token"}))
+      ->group(group);
+  sub.add_flag("--norm-first", o.norm_first, "With a mean: the last layer norm before it, not behind it")->group(group);
+  sub.add_option("--norm-eps", o.norm_eps, "Added to the variance in every layer norm")
+      ->capture_default_str()
+      ->check(number_in(1e-20, 1.0))
       ->group(group);
   sub.add_option("--pos", o.pos, "Position embedding")
       ->capture_default_str()
@@ -78,6 +85,16 @@ void add_model_options(CLI::App& sub, ModelOptions& o) {
       ->check(number_in(0.0, 0.95))
       ->group(group);
   sub.add_option("--registers", o.registers, "Register tokens")->check(CLI::Range(0, 64))->group(group);
+  sub.add_option(
+         "--init", o.init,
+         "Start from these weights: a file of evergrad import, timm or Hugging Face, or a run folder. They bring "
+         "the model's flags; another --image-size or --patch resizes them, a head of another size is drawn")
+      ->group(group);
+  sub.add_option(
+         "--freeze", o.freeze,
+         "Do not train parameters whose names fit, for example blocks.*,patch_embed.*; may be given several times")
+      ->delimiter(',')
+      ->group(group);
   sub.add_flag("--recompute", o.recompute, "Recompute each block's activations in backward: less memory, more time")
       ->group(group);
 }

@@ -21,6 +21,10 @@ struct ModelOptions {
   bool qk_norm = false, recompute = false;
   double layer_scale = 0.0, drop_path = 0.0;
   int registers = 0;
+  double norm_eps = 1e-6;
+  bool norm_first = false;
+  std::string init;                 // file with the weights to start from; empty: drawn by seed
+  std::vector<std::string> freeze;  // patterns of parameter names
 };
 
 /// The images, and how they are augmented.

@@ -46,7 +46,10 @@ VitConfig vit_of(const ModelOptions& o, std::int64_t classes, DType activation) 
   c.channels = o.channels;
   c.classes = int(classes);
   c.mlp_ratio = o.mlp_ratio;
-  c.class_token = o.pool == "token";
+  c.class_token = o.pool != "mean";
+  c.mean_pool = o.pool == "mean-with-token";
+  c.norm_first = o.norm_first;
+  c.eps = o.norm_eps;
   c.pos = o.pos == "sincos" ? PosEmbed::sincos : PosEmbed::learned;
   c.gelu = o.gelu == "tanh" ? GeluKind::tanh : GeluKind::erf;
   c.qk_norm = o.qk_norm;
@@ -81,6 +84,12 @@ LoaderConfig base_loader(const DataOptions& data, const ModelOptions& model, std
 
 namespace {
 std::int64_t ranks_of(const Config& c) { return c.find(kRanksKey) ? c.whole(kRanksKey) : 1; }
+
+std::string joined(const std::vector<std::string>& parts) {
+  std::string text;
+  for (const std::string& part : parts) text += (text.empty() ? "" : ",") + part;
+  return text;
+}
 }  // namespace
 
 void check_resumable(const RunFolder& folder, const Config& now) { check_resumable(folder.path(), now); }
@@ -124,6 +133,11 @@ void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, con
   c.set("gelu", m.gelu), c.set("qk-norm", m.qk_norm), c.set("recompute", m.recompute),
       c.set("layer-scale", m.layer_scale);
   c.set("drop-path", m.drop_path), c.set("registers", m.registers);
+  // Only where they say something: runs of before have no such keys, and can still be resumed.
+  if (m.norm_eps != 1e-6) c.set("norm-eps", m.norm_eps);
+  if (m.norm_first) c.set("norm-first", true);
+  if (!m.init.empty()) c.set("init", m.init);
+  if (!m.freeze.empty()) c.set("freeze", joined(m.freeze));
   c.set("device", to_string(machine.device)), c.set("precision", machine.precision), c.set("threads", num_threads());
   c.set("no-graph", !machine.record_steps);
   if (machine.zero) c.set("zero", machine.zero);

@@ -7,10 +7,12 @@
 #include <utility>
 
 #include "apps/distributed/sharded_optimizer.h"
+#include "apps/weights/model_weights.h"
 #include "autograd/functions.h"
 #include "engine/collectives/agree.h"
 #include "engine/file.h"
 #include "engine/memory.h"
+#include "layers/freeze.h"
 
 namespace eg {
 namespace {
@@ -39,24 +41,31 @@ VitConfig model_of(const TrainerConfig& config) {
 std::string method_settings(const TrainerConfig& config) {
   Vit model = make_vit(model_of(config));
   const std::vector<Param*> params = parameters(model);
+  freeze(params, config.freeze);
+  check(!config.init || model.config.activation == config.init->config.activation, Kind::usage, [&] {
+    return cat("--init ", config.init->source,
+               " brings units with GELU, which crelu replaces; leave out one of the two");
+  });
   ParamArena arena;
   arena.build(params, config.device, config.vit.precision, narrow_gradients(config));
   return make_optimizer(config.method, {params, &arena, config.vit.depth}, config.lr, config.weight_decay)->describe();
 }
 
 std::string caution(const TrainerConfig& config) {
-  if (!model_change(config.method).prompts.pool) return {};
-  return "warning: l2p freezes the network that it finds, and this one's weights are random: nothing was pre-trained. "
-         "Read its "
-         "accuracy as that of random features.";
+  if (config.init || !model_change(config.method).prompts.pool) return {};
+  return "warning: l2p freezes the network that it finds, and this one's weights are random; read its accuracy as that "
+         "of "
+         "random features, or start from trained weights with --init FILE";
 }
 
 Trainer::Trainer(const TrainerConfig& config)
     : config_(config), model_(make_vit(model_of(config))), graph_(config.device, config.record_steps) {
   visit_params(model_, [&](Param& p) { params_.push_back(&p); });
+  freeze(params_, config.freeze);
   const DType activation = config.device.type == DeviceType::reference ? DType::f64 : config.vit.precision;
   arena_.build(params_, config.device, activation, narrow_gradients(config));
   arena_.initialise(params_, config.seed);
+  if (config.init) load_weights(*config.init, params_);
   arena_.refresh_work();
 
   host_record_ = Tensor::zeros({std::int64_t(sizeof(StepRecord))}, DType::u8, kCpu);
@@ -106,6 +115,10 @@ void Trainer::download_record() {
   if (config_.device.is_host()) return;
   runtime(config_.device).copy_to_host(host_record_.data(), device_record_.data(), sizeof(StepRecord), {});
   runtime(config_.device).synchronize({});
+}
+
+std::vector<double> Trainer::first_values(const Param& p) const {
+  return p.imported ? config_.init->tensors.at(p.name).to_host() : ParamArena::draw(p, config_.seed);
 }
 
 namespace {

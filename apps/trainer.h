@@ -22,6 +22,8 @@
 
 namespace eg {
 
+struct ModelWeights;
+
 struct TrainerConfig {
   VitConfig vit;
   Device device;
@@ -33,6 +35,9 @@ struct TrainerConfig {
   std::vector<double> mean, stddev;    // per channel, of pixel values in [0, 1]
   int zero = 0;                        // 1: with several ranks, the optimizer's state is divided among them
   std::shared_ptr<Collectives> ranks;  // what shares every batch; null: this process alone
+  /// Weights to start from (apps/weights/model_weights.h), made for `vit`; null: all are drawn by seed.
+  std::shared_ptr<const ModelWeights> init;
+  std::vector<std::string> freeze;  // patterns of parameter names that are not trained
 };
 
 /// Of the whole batch, all ranks together.
@@ -108,6 +113,8 @@ class Trainer {
   VitContext context(bool training, const Tensor& crop = {}) const;
   Device device() const { return config_.device; }
   Collectives& ranks() const { return *ranks_; }
+  /// The values that a parameter had before the first update, as far as its task's head is not another one.
+  std::vector<double> first_values(const Param& p) const;
   std::uint64_t seed() const { return config_.seed; }
   /// Steps that were replayed from a recording.
   std::int64_t replays() const { return graph_.replays(); }

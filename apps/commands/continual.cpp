@@ -7,6 +7,7 @@
 
 #include "apps/command.h"
 #include "apps/embedded.h"
+#include "apps/weights/init_flags.h"
 #include "data/stream.h"
 #include "engine/error.h"
 #include "optim/optimizer.h"
@@ -234,6 +235,7 @@ void add_continual_command(CLI::App& app, std::function<int()>& run) {
       if (*recipes) return list_recipes();
       apply_config(*sub, *config);
       apply_recipe(*sub, *recipe);
+      apply_init(*sub, o->model);
       return run_continual(*o);
     };
   });

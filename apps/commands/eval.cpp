@@ -7,6 +7,7 @@
 #include "apps/run/config.h"
 #include "apps/setup.h"
 #include "apps/training/training.h"
+#include "apps/weights/init_flags.h"
 #include "engine/error.h"
 
 namespace eg {
@@ -30,6 +31,7 @@ ContinualOptions continual_options(const CLI::App& sub, const std::string& confi
   }
   flags.parse(given);
   apply_config(flags, config);
+  o.model.init.clear();  // the checkpoint holds all weights
   return o;
 }
 
@@ -43,6 +45,7 @@ void add_eval_command(CLI::App& app, std::function<int()>& run) {
       "Evaluates a checkpoint of evergrad train or evergrad continual with the configuration of its run: the\n"
       "config.toml of its folder, or --config. Flags change it, for example the device or the data. Of a\n"
       "continual run it tests the task in hand, and every earlier one that the network still has a head for.\n"
+      "A file of evergrad import is tested on the data set that the flags name.\n"
       "Example:\n\n"
       "  evergrad eval --checkpoint runs/cifar100 --data DIR");
   sub->add_option("--checkpoint", o->checkpoint,
@@ -53,10 +56,13 @@ void add_eval_command(CLI::App& app, std::function<int()>& run) {
       ->group("");  // a training run's config file names it
   sub->callback([o, config, sub, &run] {
     run = [o, config, sub] {
-      const std::string file = config->empty() ? config_of(o->checkpoint) : *config;
+      const bool weights = is_weights_file(o->checkpoint);
+      const std::string file = !config->empty() || weights ? *config : config_of(o->checkpoint);
       if (!file.empty() && Config::read(file).find("protocol"))
         return evaluate_continual(continual_options(*sub, file), o->checkpoint);
       apply_config(*sub, file);
+      o->model.init = weights ? o->checkpoint : "";
+      apply_init(*sub, o->model);
       return evaluate_training(*o);
     };
   });

@@ -3,6 +3,7 @@
 
 #include "apps/command.h"
 #include "apps/training/training.h"
+#include "apps/weights/init_flags.h"
 
 namespace eg {
 
@@ -39,6 +40,7 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
   sub->callback([o, config, sub, &run] {
     run = [o, config, sub] {
       apply_config(*sub, *config);
+      apply_init(*sub, o->model);
       return run_training(*o);
     };
   });

@@ -110,6 +110,7 @@ class Benchmark {
     const Pair& first = pairs_[0];
     const TrainerConfig trainer = plan_.trainer(first, *stream_);
     progress_->note(stream_->describe());
+    for (const std::string& note : plan_.init_notes()) progress_->note(cat(o_.model.init, ": ", note));
     progress_->note(cat(model_of(trainer).describe(), "; ", method_settings(trainer)));
     progress_->note(cat(pairs_.size(), pairs_.size() == 1 ? " run" : " runs", " (method x seed) on ",
                         plan_.machine().device, ", ", plan_.machine().precision, ", ", num_threads(),

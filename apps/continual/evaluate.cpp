@@ -79,8 +79,14 @@ Position restorable_position(const Checkpoint& checkpoint, const std::string& pa
 
 void restore_trainer(const Checkpoint& checkpoint, Trainer& trainer) {
   std::vector<NamedTensor> all = trainer.state();
-  for (const SafetensorsEntry& entry : checkpoint.tensors.entries())
-    if (entry.name.rfind("probe.", 0) == 0) all.push_back({entry.name, Tensor::zeros(entry.shape, entry.dtype, kCpu)});
+  const auto present = [&](const std::string& name) {
+    return std::any_of(all.begin(), all.end(), [&](const NamedTensor& t) { return t.name == name; });
+  };
+  for (const SafetensorsEntry& entry : checkpoint.tensors.entries()) {
+    // Only going on needs these; the anchor exists where a run began with --init, whose file may be gone.
+    const bool spare = entry.name.rfind("probe.", 0) == 0 || entry.name == "optimizer.fresh.anchor";
+    if (spare && !present(entry.name)) all.push_back({entry.name, Tensor::zeros(entry.shape, entry.dtype, kCpu)});
+  }
   checkpoint.restore(all);
   trainer.restored();
 }

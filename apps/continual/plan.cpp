@@ -4,6 +4,9 @@
 #include <charconv>
 #include <set>
 
+#include "apps/weights/init_flags.h"
+#include "layers/freeze.h"
+
 namespace eg {
 namespace {
 
@@ -60,7 +63,9 @@ Plan::Plan(const ContinualOptions& given, int ranks)
   check_test_earlier();
   cadence_ = parse_probe_cadence(o_.probe);
   if (o_.probe_images == 0) cadence_ = {};
+  check_frozen_head();
   const auto first = stream(seeds_[0]);
+  init_ = initial_weights(o_.model, vit_of(o_.model, first->head_classes(), machine_.activation), &init_notes_);
   for (const std::string& method : methods_) settings_.push_back(method_settings(trainer({method, seeds_[0]}, *first)));
 }
 
@@ -85,6 +90,15 @@ void Plan::resolve_head() {
         "--head multi gives every task its own head, but class-incremental asks for all classes so far; use growing "
         "or masked");
   });
+}
+
+void Plan::check_frozen_head() const {
+  for (const std::string& pattern : o_.model.freeze)
+    check(trainer_head() == "keep" || !(matches(pattern, "head.weight") || matches(pattern, "head.bias")), Kind::usage,
+          [&] {
+            return cat("--freeze ", pattern, " freezes the head, which --head ", o_.head,
+                       " replaces at every task; use --head keep, or a narrower pattern such as blocks.*");
+          });
 }
 
 void Plan::check_test_limit() const {
@@ -167,6 +181,7 @@ TrainerConfig Plan::trainer(const Pair& pair, const TaskStream& stream) const {
   TrainerConfig c;
   const TrainingOptions& t = o_.training;
   c.vit = vit_of(o_.model, stream.head_classes(), machine_.activation);
+  c.init = init_, c.freeze = o_.model.freeze;
   c.device = machine_.device, c.record_steps = machine_.record_steps, c.zero = machine_.zero;
   c.method = parse_method(pair.method);
   c.lr = t.lr, c.weight_decay = t.weight_decay, c.clip_norm = t.clip_norm;

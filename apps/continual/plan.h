@@ -62,12 +62,15 @@ class Plan {
   SampleSet probe_samples(const Task& task, std::int64_t most) const;
   /// What config.toml holds.
   Config config() const;
+  /// What --init changed in the weights, for people.
+  const std::vector<std::string>& init_notes() const { return init_notes_; }
 
  private:
   StreamConfig stream_config(std::uint64_t seed) const;
   std::int64_t per_epoch(const Task& task) const;
   void resolve_head();
   void resolve_draw();
+  void check_frozen_head() const;
   void check_test_limit() const;
   void check_test_earlier() const;
 
@@ -78,6 +81,8 @@ class Plan {
   std::vector<Pair> pairs_;
   ProbeCadence cadence_;
   std::shared_ptr<const Dataset> data_;
+  std::shared_ptr<const ModelWeights> init_;
+  std::vector<std::string> init_notes_;
 };
 
 }  // namespace eg

@@ -106,7 +106,7 @@ Probe::Probe(Trainer& trainer, const ProbeOptions& options)
   initial_.resize(std::size_t(trainer.arena().size));
   for (const ModuleView& m : modules_) {
     if (m.row > 0) continue;  // the parameter's first rows bring all of it
-    const std::vector<double> drawn = ParamArena::draw(*m.param, trainer.seed());
+    const std::vector<double> drawn = trainer.first_values(*m.param);
     std::transform(drawn.begin(), drawn.end(), initial_.begin() + m.param->offset, [](double x) { return float(x); });
   }
   const VitConfig& c = trainer.model().config;
@@ -384,8 +384,8 @@ void Probe::measure_attention(Loader& fixed, Diagnosis& d) {
   };
   // What the head reads: the class token's features, or the mean of the prompts or patches.
   const std::int64_t prompts = config.prompt_tokens();
-  const std::int64_t first_read = config.class_token ? 0 : config.prefix();
-  const std::int64_t last_read = prompts ? prompts : config.class_token ? 1 : n;
+  const std::int64_t first_read = prompts || !config.pools_mean() ? 0 : config.prefix();
+  const std::int64_t last_read = prompts ? prompts : config.pools_mean() ? n : 1;
   probe.tokens = [&](int block, const Tensor& t) {
     const std::vector<double> values = t.to_host();
     auto& kept = features[std::size_t(block)];
@@ -436,7 +436,7 @@ void Probe::measure_attention(Loader& fixed, Diagnosis& d) {
     // What the tokens that the head reads look at (without a class token: what all look at), mean over heads.
     for (std::int64_t i = 0; i < std::min(map_images_, kShownMaps); ++i) {
       std::vector<double> look(std::size_t(config.patches()), 0.0);
-      const std::int64_t rows = config.class_token ? last_read : n;
+      const std::int64_t rows = config.pools_mean() ? n : last_read;
       for (std::int64_t h = 0; h < config.heads; ++h)
         for (std::int64_t q = 0; q < rows; ++q)
           for (std::int64_t k = 0; k < config.patches(); ++k)

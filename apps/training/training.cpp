@@ -17,6 +17,7 @@
 #include "apps/run/table.h"
 #include "apps/setup.h"
 #include "apps/trainer.h"
+#include "apps/weights/init_flags.h"
 #include "engine/collectives/agree.h"
 #include "engine/log.h"
 #include "optim/schedule.h"
@@ -26,9 +27,11 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-TrainerConfig trainer_config(const TrainOptions& o, const ResolvedMachine& m, const Dataset& data, const Task& task) {
+TrainerConfig trainer_config(const TrainOptions& o, const ResolvedMachine& m, const Dataset& data, const Task& task,
+                             std::vector<std::string>* notes) {
   TrainerConfig c;
   c.vit = vit_of(o.model, task.head_classes, m.activation);
+  c.init = initial_weights(o.model, c.vit, notes), c.freeze = o.model.freeze;
   c.device = m.device, c.record_steps = m.record_steps, c.zero = m.zero;
   c.method = parse_method(o.method);
   c.lr = o.training.lr, c.weight_decay = o.training.weight_decay, c.clip_norm = o.training.clip_norm;
@@ -66,7 +69,7 @@ class Training {
         machine_(resolve_machine(o_.machine, ranks_->size())),
         data_(open_data(o_.data)),
         task_(whole_dataset(*data_, o_.classes, o_.training.train_limit, o_.training.test_limit, 0.0, o_.seed)),
-        settings_(shared(trainer_config(o_, machine_, *data_, task_))),
+        settings_(shared(trainer_config(o_, machine_, *data_, task_, &init_notes_))),
         config_(resolved(o_, machine_, task_.head_classes, method_settings(settings_))),
         folder_(open_run_folder(o_.out, o_.resume, *ranks_)),
         progress_(rank_progress(*ranks_)) {
@@ -81,6 +84,7 @@ class Training {
   int run() {
     const bool resumed = load();
     if (!resumed) {
+      for (const std::string& note : init_notes_) progress_.note(cat(o_.model.init, ": ", note));
       progress_.note(trainer_->describe());
       if (const std::string said = caution(settings_); !said.empty()) progress_.note(said);
     }
@@ -219,6 +223,7 @@ class Training {
   const ResolvedMachine machine_;
   const std::shared_ptr<const Dataset> data_;
   const Task task_;
+  std::vector<std::string> init_notes_;
   const TrainerConfig settings_;
   const Config config_;
   RunFolder folder_;
@@ -251,16 +256,26 @@ int evaluate_training(TrainOptions o) {
   prepare(o);
   const ResolvedMachine machine = resolve_machine(o.machine);
   const std::shared_ptr<const Dataset> data = open_data(o.data);
-  const Checkpoint checkpoint = open_checkpoint(o.checkpoint);
+  const bool weights_file = is_weights_file(o.checkpoint);
+  const std::optional<Checkpoint> checkpoint =
+      weights_file ? std::nullopt : std::optional<Checkpoint>(open_checkpoint(o.checkpoint));
+  o.model.init = weights_file ? o.checkpoint : "";  // a checkpoint holds all weights
   const Task task = whole_dataset(*data, o.classes, o.training.train_limit, o.training.test_limit, 0.0, o.seed);
-  TrainerConfig settings = trainer_config(o, machine, *data, task);
+  TrainerConfig settings = trainer_config(o, machine, *data, task, nullptr);
   settings.ema = 0.0;  // what was averaged in training is loaded as the weights themselves
   Trainer trainer(settings);
-  const SafetensorsEntry* weights = checkpoint.tensors.find("ema");
-  if (!weights) weights = checkpoint.tensors.find("weights");
-  check(weights != nullptr, Kind::format,
-        [&] { return cat(o.checkpoint, " holds no tensor 'weights'; give a checkpoint that evergrad train wrote"); });
-  checkpoint.tensors.load_into(*weights, trainer.arena().master);
+  if (checkpoint) {
+    const SafetensorsEntry* weights = checkpoint->tensors.find("ema");
+    if (!weights) weights = checkpoint->tensors.find("weights");
+    check(weights != nullptr, Kind::format,
+          [&] { return cat(o.checkpoint, " holds no tensor 'weights'; give a checkpoint that evergrad train wrote"); });
+    checkpoint->tensors.load_into(*weights, trainer.arena().master);
+  }
+  check(checkpoint || trainer.model().head.weight.imported, Kind::usage, [&] {
+    return cat(o.checkpoint, " has no head for ", task.head_classes,
+               " classes, and a random one would guess; give the "
+               "data set that it was trained on, or train a head with evergrad train --init");
+  });
   trainer.arena().refresh_work();
   LoaderConfig lc = base_loader(o.data, o.model, o.training.batch, task.head_classes, false);
   lc.epochs = 1;
@@ -277,7 +292,7 @@ int diagnose_training(TrainOptions o, const DiagnoseOptions& d) {
   const std::shared_ptr<const Dataset> data = open_data(o.data);
   const Checkpoint checkpoint = open_checkpoint(o.checkpoint);
   const Task task = whole_dataset(*data, o.classes, o.training.train_limit, o.training.test_limit, 0.0, o.seed);
-  Trainer trainer(trainer_config(o, machine, *data, task));
+  Trainer trainer(trainer_config(o, machine, *data, task, nullptr));
   const auto loader = [&](const SampleSet& samples, bool training) {
     LoaderConfig c = base_loader(o.data, o.model, o.training.batch, task.head_classes, training);
     c.seed = o.seed, c.epochs = training ? 0 : 1;

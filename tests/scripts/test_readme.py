@@ -17,6 +17,8 @@ import tempfile
 
 SMALL_STREAM = "--tasks 2 --epochs 1 --train-limit 24 --test-limit 12 --batch 12 --dim 16 --depth 1 --heads 1 --seeds 1 --threads 2 --steps 2"
 SMALL_TRAIN = "--epochs 1 --train-limit 48 --test-limit 24 --batch 12 --dim 16 --depth 1 --heads 1 --threads 2"
+# A tiny model of timm stands for the one that a reader brings.
+WEIGHTS = "tests/cases/timm_registers.safetensors", "--heads 2 --drop 'images,labels,logits*,gradient/*'"
 SMALL_BENCH = "--dim 16 --depth 1 --heads 1 --batch 4 --steps 2 --seconds 0.01"
 # What a shell would need from outside this machine or more than this test may take: shown, checked for syntax, not run.
 ONLY_CHECKED = ["tests/run", "gdb ", "ctest ", "cmake --preset", "cmake --build", "git clone", "cd ", "python3 -m venv", "pip install", ".ci/run", "apt-get"]
@@ -84,6 +86,10 @@ class Runner:
             return f"{sys.executable} -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {words[1]}"
         if tool != "evergrad":
             raise SystemExit(f"no rule for the command '{command}': add one to {os.path.relpath(__file__, self.source)}")
+        if "vit_tiny.safetensors" in words:
+            return command.replace("vit_tiny.safetensors", WEIGHTS[0]) + " " + WEIGHTS[1]
+        if "--init" in words:  # the file brings the model's flags
+            return command + re.sub(r" --(dim|depth|heads) \d+", "", " " + (SMALL_STREAM if words[1] == "continual" else SMALL_TRAIN))
         if len(words) > 1 and not {"--help", "--list-methods", "--list-recipes"} & set(words):
             return command + {"continual": " " + SMALL_STREAM, "train": " " + SMALL_TRAIN, "bench": " " + SMALL_BENCH,
                               "eval": " --test-limit 24"}.get(words[1], "")
