@@ -173,7 +173,8 @@ void load_weights(const ModelWeights& weights, std::span<Param* const> params) {
   for (Param* p : params) {
     const auto at = weights.tensors.find(p->name);
     if (at == weights.tensors.end()) {
-      check(p->module == eg::Module::head, Kind::internal,
+      // A head for other classes is drawn, and so are the prompts that a method adds to the network.
+      check(p->module == eg::Module::head || p->name.starts_with("prompt."), Kind::internal,
             [&] { return cat(weights.source, " holds no ", p->name, ", which this model has"); });
       continue;
     }
