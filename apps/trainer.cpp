@@ -53,9 +53,8 @@ std::string method_settings(const TrainerConfig& config) {
 
 std::string caution(const TrainerConfig& config) {
   if (config.init || !model_change(config.method).prompts.pool) return {};
-  return "warning: l2p freezes the network that it finds, and this one's weights are random; read its accuracy as that "
-         "of "
-         "random features, or start from trained weights with --init FILE";
+  return "warning: l2p freezes the network that it finds, and this one's weights are random; read its accuracy as "
+         "that of random features, or start from trained weights with --init FILE";
 }
 
 Trainer::Trainer(const TrainerConfig& config)

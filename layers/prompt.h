@@ -26,7 +26,8 @@ struct Prompted {
   Tensor tokens;  // [B,S L + N,C]
   Tensor loss;    // statistic dtype [1]: -pull / batch times the sum of cosines between queries and the keys they chose
 };
-/// tokens [B,N,C] with positions, query [B,C] -> tokens with prompts. `batch`: images that the loss is averaged over.
+/// tokens [B,N,C] with positions, query [B,C] -> tokens with prompts. `batch`: images that the loss is averaged over, of
+/// which these may be a part (--accumulate); those of a part choose together.
 Prompted prepend(const Prompts& p, const PromptPool& pool, const Tensor& tokens, const Tensor& query, bool training,
                  double batch);
 

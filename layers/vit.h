@@ -59,9 +59,8 @@ struct VitContext {
   Tensor mean, stddev;               // statistic dtype [channels], of pixel values in [0, 1]; may be empty
   Tensor crop;                       // i32 [B,3], or empty
   const VitProbe* probe = nullptr;
-  double batch = 0.0;  // images that the loss is averaged over; 0: those given
-  Tensor* prompt_loss =
-      nullptr;  // receives what a prompt pool adds to the loss, statistic dtype [1]; empty without one
+  double batch = 0.0;             // images that the loss is averaged over; 0: those given
+  Tensor* prompt_loss = nullptr;  // where a prompt pool leaves what it adds to the loss, statistic dtype [1]
 };
 
 /// images u8 or float [B,channels,S,S] -> logits [B,classes]. Throws Error{shape} when the images do not fit the model,

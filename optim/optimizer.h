@@ -122,9 +122,8 @@ struct MethodInfo {
   std::string name, summary, paper;
   double default_lr, default_weight_decay;
   std::string options;
-  bool intervention = false;  // works beside an update rule
-  std::string base =
-      "adamw";  // an intervention's update rule where none is named; with it its default rate and decay hold
+  bool intervention = false;   // works beside an update rule
+  std::string base = "adamw";  // of an intervention: the update rule where none is named, by its default rate and decay
 };
 /// Every registered method, in the order of the table in --list-methods.
 const std::vector<MethodInfo>& method_list();

@@ -210,15 +210,17 @@ MethodSpec parse_one(std::string_view text) {
   return spec;
 }
 
-/// An intervention that brings its update rule along gives it a name, where there is none, and a rate.
-void take_update_rule(std::string_view text, MethodSpec& part, MethodSpec& spec) {
-  const std::string& base = method_named(part.name).info.base;
-  if (base == "adamw") return;
-  if (spec.name.empty()) spec.name = base;
-  const auto rate = part.options.extract("lr");
-  if (rate.empty()) return;
-  check(spec.options.emplace("lr", rate.mapped()).second, Kind::usage,
-        [&] { return cat("method '", text, "' gives lr twice, for ", spec.name, " and for ", part.name); });
+/// The rate that the method's text gives, or `otherwise`. An intervention that brings its update rule along may give it, too.
+double rate_of(const MethodSpec& spec, double otherwise) {
+  const MethodSpec* giver = spec.options.contains("lr") ? &spec : nullptr;
+  for (const MethodSpec& part : spec.with) {
+    if (method_named(part.name).info.base == "adamw" || !part.options.contains("lr")) continue;
+    check(!giver, Kind::usage, [&] {
+      return cat("method '", to_text(spec), "': ", giver->name, " and ", part.name, " both give lr; leave one out");
+    });
+    giver = &part;
+  }
+  return giver ? OptionReader(*giver).number("lr", 0.0, 0.0, 1e6) : otherwise;
 }
 
 }  // namespace
@@ -243,7 +245,9 @@ MethodSpec parse_method(std::string_view text) {
     });
     spec.name = part.name, spec.options = part.options;
   }
-  for (MethodSpec& part : spec.with) take_update_rule(text, part, spec);
+  for (const MethodSpec& part : spec.with)
+    if (const std::string& base = method_named(part.name).info.base; spec.name.empty() && base != "adamw")
+      spec.name = base;
   if (spec.name.empty()) spec.name = "adamw";
   return spec;
 }
@@ -272,9 +276,8 @@ std::unique_ptr<Optimizer> make_optimizer(const MethodSpec& spec, const Paramete
   std::vector<std::unique_ptr<Intervention>> parts;
   for (const MethodSpec& part : spec.with) parts.push_back(method_named(part.name).make_intervention(part, parameters));
   MethodSpec base = spec;
-  const bool own_lr = base.options.contains("lr");
-  const double rate = OptionReader(spec).number("lr", lr < 0.0 ? defaults.default_lr : lr, 0.0, 1e6);
-  if (own_lr) base.options.erase("lr");
+  const double rate = rate_of(spec, lr < 0.0 ? defaults.default_lr : lr);
+  base.options.erase("lr");
   return combine(m.make(base, parameters, rate, weight_decay < 0.0 ? defaults.default_weight_decay : weight_decay),
                  std::move(parts));
 }

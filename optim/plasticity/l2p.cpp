@@ -22,6 +22,7 @@ Options read(const MethodSpec& spec) {
   o.pool.batchwise = r.flag("batchwise", o.pool.batchwise);
   o.pool.batchwise_test = r.flag("batchwise-test", o.pool.batchwise_test);
   o.clear_optimizer = r.flag("clear-optimizer", true);
+  r.number("lr", 0.0, 0.0, 1e6);  // of the update rule that it brings along, which reads it
   r.finish();
   check(o.pool.select <= o.pool.pool, Kind::usage, [&] {
     return cat("l2p: select=", o.pool.select, " prompts cannot be chosen from pool=", o.pool.pool,

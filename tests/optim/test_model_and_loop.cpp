@@ -154,10 +154,10 @@ TEST_CASE("l2p: asks for a pool, and brings Adam along with a rate of its own, w
   CHECK(contains(said("l2p+l2"), "Adam lr 0.03,"));
   CHECK(contains(said("adam+l2"), "Adam lr 0.001,"));
   CHECK(contains(said("adamw+l2p"), "AdamW lr 0.001,"));
-  CHECK(to_text(parse_method("l2p:lr=0.5:pool=6")) == "adam:lr=0.5+l2p:pool=6");
+  CHECK(to_text(parse_method("l2p:lr=0.5:pool=6")) == "adam+l2p:lr=0.5:pool=6");
 
   const auto refused = [](const std::string& text) { return usage_error([&] { Rig(kCpu, text, {{{1.0}}}); }); };
-  CHECK(contains(refused("adam:lr=0.2+l2p:lr=0.1"), "twice"));
+  CHECK(contains(refused("adam:lr=0.2+l2p:lr=0.1"), "both give lr"));
   CHECK(contains(refused("l2p:pool=3:select=4"), "pool=3"));
   CHECK(contains(refused("l2p:prompts=3"), "it has"));
   CHECK(contains(refused("l2p:length=0"), "length"));

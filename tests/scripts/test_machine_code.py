@@ -20,7 +20,7 @@ import tempfile
 
 ARCHITECTURES = ["sm_80", "sm_90a"]
 HOT = re.compile(r"matmul_device|attention_fwd_device|attention_bwd_(queries|keys)_deviceILi(32|64)E|layer_norm_|adam_device|11norm_device|"
-                 r"observe_device|base_device|cross_entropy|patchify|tokens_(fwd|bwd)_device|elementwise_device|column_sum")
+                 r"observe_device|base_device|cross_entropy|patchify|tokens_(fwd|bwd)_device|prompt_|elementwise_device|column_sum")
 MOST_SPILLED = 512  # bytes a thread, loads and stores together, of a kernel that is not hot
 
 # file: what its code must hold, as (SASS, PTX) patterns
