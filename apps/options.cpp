@@ -198,8 +198,8 @@ void add_machine_options(CLI::App& sub, MachineOptions& o) {
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->group(group);
   sub.add_option("--zero", o.zero,
-                 "Under mpirun: 1 divides the optimizer's state among ranks (ZeRO stage 1; sgd, adam, adamw): the same "
-                 "bits, less memory")
+                 "Under mpirun: 1 divides the optimizer's state among ranks (ZeRO stage 1; sgd, adam, adamw, arrow): "
+                 "less memory")
       ->capture_default_str()
       ->check(CLI::IsMember({0, 1}))
       ->group(group);

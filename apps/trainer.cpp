@@ -84,9 +84,10 @@ Trainer::Trainer(const TrainerConfig& config)
 
   ranks_ = config.ranks ? config.ranks : single_rank(config.device);
   const Parameters parameters{params_, &arena_, config.vit.depth};
-  optimizer_ = config.zero && ranks_->size() > 1
-                   ? make_sharded_optimizer(config.method, parameters, config.lr, config.weight_decay, ranks_)
-                   : make_optimizer(config.method, parameters, config.lr, config.weight_decay);
+  std::optional<Division> division;
+  if (config.zero && ranks_->size() > 1) division = Division::of(arena_.size, ranks_);
+  optimizer_ = division ? make_sharded_optimizer(config.method, parameters, config.lr, config.weight_decay, *division)
+                        : make_optimizer(config.method, parameters, config.lr, config.weight_decay);
   buckets_.emplace(params_, arena_, config.vit.depth, ranks_);
   check(ranks_->size() == 1 || optimizer_->probe_images() == 0, Kind::usage, [&] {
     return cat(to_text(config.method),
@@ -100,7 +101,7 @@ Trainer::Trainer(const TrainerConfig& config)
   });
   if (const std::int64_t images = optimizer_->probe_images())
     probe_ = std::make_unique<ActivityProbe>(model_.config, images, config.device);
-  if (config.ema > 0.0) ema_ = std::make_unique<Ema>(arena_, config.ema);
+  if (config.ema > 0.0) ema_ = std::make_unique<Ema>(arena_, config.ema, division);
 }
 
 Trainer::~Trainer() = default;
@@ -267,6 +268,7 @@ StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& c
   ctx.images = batch.global_count;  // here, because a replayed step is not enqueued again
   record().first_sample = std::int64_t(batch.first_sample);
   optimizer_->prepare(ctx);
+  if (ema_) ema_->saved();
   upload_record();
   const StepOutputs& out = graph_.run(batch, class_mask, model_.config.classes,
                                       [&](const StepInputs& in, StepOutputs& outputs) { enqueue(in, outputs, ctx); });
@@ -405,6 +407,7 @@ void Trainer::expect_heads(std::int64_t count) {
 void Trainer::restored() {
   arena_.refresh_work();
   optimizer_->state_restored();
+  if (ema_) ema_->restored();
   upload_record();
 }
 

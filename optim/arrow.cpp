@@ -15,6 +15,7 @@
 #include <map>
 
 #include "engine/side_stream.h"
+#include "optim/arrow_division.h"
 #include "optim/arrow_options.h"
 #include "optim/arrow_targets.h"
 #include "optim/segments.h"
@@ -32,7 +33,9 @@ struct Group {
   std::vector<Tensor> rings;    // one per target, [W+1, P]
   std::vector<Tensor> momenta;  // one per target, [P], or none
   Tensor grams, dots, state;
-  std::vector<ArrowTarget> views;
+  Tensor all_grams, all_dots;          // summed over ranks, where the arena is divided among them
+  std::vector<ArrowTarget> views;      // one per target
+  std::vector<ArrowTarget> not_empty;  // of these, where a rank has no part of some
   std::int64_t parameters = 0;
   int first_block = 0;  // whose gradient is final last
 };
@@ -59,9 +62,11 @@ class Arrow final : public Optimizer {
   std::size_t state_bytes() const override;
   std::map<std::string, double> scalars() override;
   std::string describe() const override;
+  void state_restored() override;
 
  private:
   void build_group(Group& g);
+  void visit_grams(Group& g, const std::function<void(const std::string&, Tensor&)>& visit);
   void observe(Group& g, std::size_t index, Stream stream);
   void update_group(Group& g, const StepContext& ctx, Stream stream);
   void update_rest(StepContext& ctx);
@@ -78,12 +83,23 @@ class Arrow final : public Optimizer {
   std::vector<Group> groups_;
   std::vector<Segment> rest_;
   std::vector<Units> units_;
-  Tensor m_, v_;  // over the whole arena, with base=adamw
+  const Division* const division_;               // or null
+  Tensor m_, v_;                                 // over the whole arena, with base=adamw
+  std::vector<std::function<void()>> restored_;  // what takes this rank's part of the state that was visited
   SideStream observing_;
 };
 
 Arrow::Arrow(ArrowSettings settings, const Parameters& p, double lr)
-    : s_(std::move(settings)), arena_(*p.arena), lr_(lr), device_(p.arena->device), observing_(p.arena->device) {
+    : s_(std::move(settings)),
+      arena_(*p.arena),
+      lr_(lr),
+      device_(p.arena->device),
+      division_(p.division),
+      observing_(p.arena->device) {
+  check(!division_ || !s_.in_backward, Kind::usage, [&] {
+    return cat(name(),
+               ": update=backward does not go with --zero 1, whose sums of Gram rows would cross those of gradients");
+  });
   const std::vector<ArrowRun> targets = arrow_runs(s_, p);
   if (s_.adamw_base) {
     m_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), device_);
@@ -96,7 +112,7 @@ Arrow::Arrow(ArrowSettings settings, const Parameters& p, double lr)
     g->targets.push_back(t);
   }
   for (Group& g : groups_) build_group(g);
-  rest_ = without(segments_of(p, s_.weight_decay), targets);
+  rest_ = own_segments(division_, without(segments_of(p, s_.weight_decay), targets));
 }
 
 /// The closed form needs the gradient itself as a column; a rounded ring or a preconditioned momentum is not one.
@@ -116,7 +132,9 @@ void Arrow::build_group(Group& g) {
   if (general_form()) g.dots = Tensor::zeros({tensors, slots + 3}, DType::f64, device_);
   g.state = Tensor::zeros({std::int64_t(sizeof(ArrowState))}, DType::u8, device_);
   write_state(g, {});
-  for (const ArrowRun& t : g.targets) {
+  if (division_) g.all_grams = g.grams.clone(), g.all_dots = g.dots ? g.dots.clone() : Tensor{};
+  for (const ArrowRun& target : g.targets) {
+    const ArrowRun t = own_run(division_, target);
     const DType type = s_.bf16_ring ? DType::bf16 : arena_.grad.dtype();
     g.rings.push_back(Tensor::zeros({slots, t.size}, type, device_));
     if (s_.momentum > 0.0) g.momenta.push_back(Tensor::zeros({t.size}, arena_.master.dtype(), device_));
@@ -128,13 +146,15 @@ void Arrow::build_group(Group& g) {
                        .v = needs_base() ? part(v_, t) : TensorView{},
                        .momentum = s_.momentum > 0.0 ? g.momenta.back().view() : TensorView{},
                        .weight_decay = t.decays ? float(s_.weight_decay) : 0.0f});
-    g.parameters += t.size;
+    if (t.size) g.not_empty.push_back(g.views.back());
+    g.parameters += target.size;
   }
   const auto below = [](const ArrowRun& a, const ArrowRun& b) { return a.block < b.block; };
   g.first_block = std::min_element(g.targets.begin(), g.targets.end(), below)->block;
 }
 
 void Arrow::prepare(StepContext& ctx) {
+  restored_.clear();
   ctx.host_step->slot[kBaseSlot].lr = lr_ * ctx.lr_factor;
   ctx.host_step->slot[kArrowSlot].lr = (s_.lr < 0.0 ? lr_ : s_.lr) * ctx.lr_factor;
   if (!s_.in_backward) return;
@@ -148,6 +168,7 @@ void Arrow::prepare(StepContext& ctx) {
 void Arrow::observe(Group& g, std::size_t index, Stream stream) {
   const std::int64_t slots = s_.solve.window + 1;
   const ArrowTarget& t = g.views[index];
+  if (t.weight.size() == 0) return;
   ArrowObserve a{.grad = t.grad, .ring = t.ring, .state = state_of(g)};
   a.gram = {g.grams.data_as<double>() + std::int64_t(index) * slots * slots, DType::f64, {slots, slots}};
   if (g.dots) a.dots = {g.dots.data_as<double>() + std::int64_t(index) * (slots + 3), DType::f64, {slots + 3}};
@@ -170,18 +191,21 @@ void Arrow::on_gradient_final(int block, StepContext& ctx) {
 
 void Arrow::update_group(Group& g, const StepContext& ctx, Stream stream) {
   ArrowState* const state = state_of(g);
+  if (division_) sum_over_ranks(*division_, g.grams, g.all_grams, stream);
+  if (division_ && g.dots) sum_over_ranks(*division_, g.dots, g.all_dots, stream);
+  const Tensor &grams = division_ ? g.all_grams : g.grams, &dots = division_ ? g.all_dots : g.dots;
   EVERGRAD_CALL(device_, arrow_solve,
-                ArrowSolve{.grams = g.grams.view(),
-                           .dots = g.dots ? g.dots.view() : TensorView{},
+                ArrowSolve{.grams = grams.view(),
+                           .dots = dots ? dots.view() : TensorView{},
                            .vector_mu = s_.precondition_momentum ? s_.momentum : 0.0,
                            .parameters = g.parameters,
                            .options = s_.solve,
                            .step = ctx.device_step,
                            .state = state},
                 stream);
-  if (needs_base())
+  if (needs_base() && !g.not_empty.empty())
     EVERGRAD_CALL(device_, arrow_base,
-                  ArrowBase{.targets = g.views,
+                  ArrowBase{.targets = g.not_empty,
                             .step = ctx.device_step,
                             .state = state,
                             .slot = kArrowSlot,
@@ -189,8 +213,10 @@ void Arrow::update_group(Group& g, const StepContext& ctx, Stream stream) {
                             .beta2 = s_.beta2,
                             .eps = s_.eps},
                   stream);
+  if (needs_base() && division_) division_->ranks->all_reduce(&state->norm_sq_base, 1, DType::f64, stream);
+  if (g.not_empty.empty()) return;
   EVERGRAD_CALL(device_, arrow_update,
-                ArrowUpdate{.targets = g.views,
+                ArrowUpdate{.targets = g.not_empty,
                             .step = ctx.device_step,
                             .state = state,
                             .slot = kArrowSlot,
@@ -298,15 +324,41 @@ void Arrow::task_boundary(StepContext& ctx, bool keep_state) {
   }
 }
 
+/// In a checkpoint everything is whole, whatever the number of ranks.
 void Arrow::visit_state(const std::function<void(const std::string&, Tensor&)>& visit) {
+  restored_.clear();
+  const auto visit_run = [&](const std::string& name, Tensor& own, const ArrowRun& run) {
+    if (!division_) return visit(name, own);
+    Tensor whole = whole_run(*division_, own, run);
+    restored_.push_back([this, own, whole, run] { take_own(*division_, whole, own, run); });
+    visit(name, whole);
+  };
   if (m_) visit("m", m_), visit("v", v_);
   for (Group& g : groups_) {
     visit(cat(g.name, ".state"), g.state);
-    visit(cat(g.name, ".gram"), g.grams);
-    for (std::size_t i = 0; i < g.rings.size(); ++i) visit(cat(g.name, ".ring.", g.targets[i].name), g.rings[i]);
+    visit_grams(g, visit);
+    for (std::size_t i = 0; i < g.rings.size(); ++i)
+      visit_run(cat(g.name, ".ring.", g.targets[i].name), g.rings[i], g.targets[i]);
     for (std::size_t i = 0; i < g.momenta.size(); ++i)
-      visit(cat(g.name, ".momentum.", g.targets[i].name), g.momenta[i]);
+      visit_run(cat(g.name, ".momentum.", g.targets[i].name), g.momenta[i], g.targets[i]);
   }
+}
+
+/// The sum of what ranks have; read back, the first rank has all of it.
+void Arrow::visit_grams(Group& g, const std::function<void(const std::string&, Tensor&)>& visit) {
+  const std::string name = cat(g.name, ".gram");
+  if (!division_) return visit(name, g.grams);
+  Tensor whole = g.grams.clone();
+  division_->ranks->all_reduce(whole.data(), whole.size(), whole.dtype(), {});
+  runtime(device_).synchronize({});
+  const bool first = division_->ranks->rank() == 0;
+  restored_.push_back([own = g.grams, whole, first] { first ? own.copy_from(whole) : own.set_zero(); });
+  visit(name, whole);
+}
+
+void Arrow::state_restored() {
+  for (const auto& take : restored_) take();
+  restored_.clear();
 }
 
 std::size_t Arrow::state_bytes() const {

@@ -2,6 +2,9 @@
 #pragma once
 #include <memory>
 
+#include <optional>
+
+#include "engine/collectives/division.h"
 #include "optim/optimizer.h"
 
 namespace eg {
@@ -9,12 +12,17 @@ namespace eg {
 class Ema {
  public:
   /// Starts from the present weights. decay in (0, 1): average = decay average + (1 - decay) weight after every update.
-  Ema(ParamArena& arena, double decay);
+  /// With a division of the arena each rank keeps its part; then apply() and average() are called by all ranks together.
+  Ema(ParamArena& arena, double decay, std::optional<Division> division = std::nullopt);
   /// After an update; a step that was skipped because its gradient was not finite leaves the average alone.
   void update(const StepContext& ctx);
   /// The average becomes the present weights (a head was drawn anew: its old average means nothing).
   void rebase();
-  Tensor& average() { return average_; }
+  /// All of the average, for checkpoints; after its values were replaced, restored() takes them, and saved() needs them no
+  /// more.
+  Tensor& average();
+  void restored();
+  void saved() { whole_ = {}; }
 
   /// While it lives the model computes with the average; then the trained weights return, bit for bit.
   class Applied {
@@ -28,12 +36,14 @@ class Ema {
     ParamArena& arena_;
     Tensor trained_;
   };
-  std::unique_ptr<Applied> apply() { return std::make_unique<Applied>(arena_, average_); }
+  std::unique_ptr<Applied> apply();
 
  private:
   ParamArena& arena_;
   double decay_;
-  Tensor average_;
+  std::optional<Division> division_;
+  Tensor average_, whole_;  // this rank's part; what average() gathered
+  Tensor own(const Tensor& all) const { return division_ ? division_->own(all) : all; }
 };
 
 }  // namespace eg

@@ -16,11 +16,15 @@
 
 namespace eg {
 
+struct Division;  // engine/collectives/division.h
+
 /// The model as optimizers see it.
 struct Parameters {
   std::span<Param* const> list;  // forward order
   ParamArena* arena = nullptr;
   int depth = 0;  // number of transformer blocks
+  /// Set: `arena` is this rank's part of the whole arena that the parameters' offsets refer to. Only ARROW is asked so.
+  const Division* division = nullptr;
 };
 
 /// "arrow:blocks=last-4:window=8" is read as name "arrow" with options; values are text until the method reads them.
