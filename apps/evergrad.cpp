@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
   eg::add_continual_command(app, run);
   eg::add_train_command(app, run);
   eg::add_eval_command(app, run);
+  eg::add_predict_command(app, run);
   eg::add_diagnose_command(app, run);
   eg::add_report_command(app, run);
   eg::add_data_command(app, run);

@@ -6,9 +6,9 @@
 #include <cmath>
 #include <map>
 
+#include "data/image_file.h"
 #include "data/pixels.h"
 #include "engine/error.h"
-#include "engine/file.h"
 #include "engine/parallel.h"
 #include "engine/rng.h"
 
@@ -16,7 +16,6 @@ namespace eg {
 namespace {
 
 namespace fs = std::filesystem;
-constexpr std::uint64_t kMaxImageFile = std::uint64_t(1) << 28;
 
 bool is_image(const fs::path& path) {
   std::string ext = path.extension().string();
@@ -87,9 +86,7 @@ class FolderDataset final : public Dataset {
     check_format(format);
     const FolderSplit& s = part(split);
     if (s.cache->get(i, format, out)) return;
-    const fs::path& file = s.files[std::size_t(i)];
-    const detail::Decoded decoded = detail::decode_image(read_file(file, kMaxImageFile), file);
-    detail::convert(decoded.image, format, out);
+    read_image(s.files[std::size_t(i)], format, out);
     s.cache->put(i, format, out);
   }
   ImageFormat native() const override { return {3, 0}; }
@@ -153,7 +150,7 @@ class FolderDataset final : public Dataset {
         for (std::int64_t i = begin; i < end; ++i) {
           const fs::path& file = s.files[std::size_t(i)];
           try {
-            detail::decode_image(read_file(file, kMaxImageFile), file);
+            detail::decode_file(file);
           } catch (const Error& e) { damage[std::size_t(i)] = e.what(); }
         }
       });

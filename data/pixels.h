@@ -23,6 +23,8 @@ struct Decoded {
   Image image;
 };
 Decoded decode_image(std::string_view bytes, const std::filesystem::path& path);
+/// The same of a file. Throws Error{io} when it cannot be read or has more than 256 MiB.
+Decoded decode_file(const std::filesystem::path& file);
 
 /// What is wrong with the container of a PNG, JPEG or BMP file, or "". width x height: what a BMP's header claims.
 std::string image_damage(std::string_view bytes, int width, int height);

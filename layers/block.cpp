@@ -24,6 +24,7 @@ ResidualStream forward(const Block& b, const ResidualStream& in, const BlockCont
   else
     y = forward(b.norm1, x, c.eps);
   Tensor mixed = mix_tokens(b.attn, y, c.eps, c.see_qkv);
+  if (c.through_mixed) mixed = c.through_mixed(mixed);
   if (c.first_token_only) x = pool_tokens(x, 0, 1), mixed = pool_tokens(mixed, 0, 1);
   const Tensor attended = scaled(b, forward(b.attn.proj, mixed), b.ls1, ".drop_path1", c);
   mixed = {};

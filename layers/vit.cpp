@@ -25,6 +25,8 @@ BlockContext block_context(const Vit& v, int index, const VitContext& c, bool cl
     b.see_hidden = [index, probe = c.probe](const Tensor& z) { probe->hidden(index, z.detached()); };
   if (c.probe && c.probe->qkv)
     b.see_qkv = [index, probe = c.probe](const Tensor& qkv) { probe->qkv(index, qkv.detached()); };
+  if (c.probe && c.probe->mixed)
+    b.through_mixed = [index, probe = c.probe](const Tensor& mixed) { return probe->mixed(index, mixed); };
   return b;
 }
 

@@ -51,6 +51,9 @@ struct VitProbe {
   std::function<void(int block, const Tensor& qkv)> qkv;               // [B,N,3C] as attention reads them
   std::function<void(int block, const Tensor& preactivation)> hidden;  // [B,N,hidden] before the GELU
   std::function<void(const Tensor& features)> features;                // [B,C] that the head reads
+  /// The one that may change the pass: what it returns replaces the tokens that attention mixed [B,N,C], before the
+  /// output projection. Both may be recorded: the sum with a watched zero gives the gradient that arrives here.
+  std::function<Tensor(int block, const Tensor& mixed)> mixed;
 };
 
 struct VitContext {

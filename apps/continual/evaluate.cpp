@@ -28,7 +28,49 @@ bool within(const std::vector<std::uint8_t>& part, const std::vector<std::uint8_
          std::equal(part.begin(), part.end(), whole.begin(), [](auto a, auto b) { return a <= b; });
 }
 
+/// Where the run stood when the checkpoint was written.
+Position restorable_position(const Checkpoint& checkpoint, const std::string& path, const Plan& plan) {
+  check(checkpoint.state.contains("position"), Kind::format,
+        [&] { return cat(path, " is not a checkpoint of 'evergrad continual', but its configuration is one's"); });
+  const Position at = position_from_json(checkpoint.state.at("position"));
+  check(!checkpoint.tensors.entries().empty() && at.run < plan.pairs().size(), Kind::format, [&] {
+    return cat(path,
+               " was written between two runs (a method with a seed) and holds no weights; give an older .json of ",
+               "its folder");
+  });
+  return at;
+}
+
 }  // namespace
+
+OpenedRun::OpenedRun(const ContinualOptions& options, const std::string& checkpoint_path)
+    : plan(options),
+      checkpoint(open_checkpoint(checkpoint_path)),
+      at(restorable_position(checkpoint, checkpoint_path, plan)),
+      pair(plan.pairs()[at.run]),
+      stream(plan.stream(pair.seed)),
+      now(at.begun ? at.task : std::max<std::int64_t>(at.task - 1, 0)),
+      trainer(with_stats(plan.trainer(pair, *stream), plan, stream->task(0))) {}
+
+void OpenedRun::restore() {
+  plan.expect_heads(trainer, at);
+  std::vector<NamedTensor> all = trainer.state();
+  const auto present = [&](const std::string& name) {
+    return std::any_of(all.begin(), all.end(), [&](const NamedTensor& t) { return t.name == name; });
+  };
+  for (const SafetensorsEntry& entry : checkpoint.tensors.entries()) {
+    // Only going on needs these; the anchor exists where a run began with --init, whose file may be gone.
+    const bool spare = entry.name.rfind("probe.", 0) == 0 || entry.name == "optimizer.fresh.anchor";
+    if (spare && !present(entry.name)) all.push_back({entry.name, Tensor::zeros(entry.shape, entry.dtype, kCpu)});
+  }
+  checkpoint.restore(all);
+  trainer.restored();
+}
+
+std::string OpenedRun::describe() const {
+  return cat(pair.method, ", seed ", pair.seed, ", ", at.begun ? "in" : "after", " task ",
+             at.begun ? at.task + 1 : at.task, " of ", stream->tasks());
+}
 
 /// The test samples of the classes that the task brought; the others belong to earlier tasks.
 SampleSet own_test(const Task& task) {
@@ -65,56 +107,21 @@ std::vector<Evaluation> test_earlier(const Plan& plan, const Pair& pair, Trainer
   return all;
 }
 
-Position restorable_position(const Checkpoint& checkpoint, const std::string& path, const Plan& plan) {
-  check(checkpoint.state.contains("position"), Kind::format,
-        [&] { return cat(path, " is not a checkpoint of 'evergrad continual', but its configuration is one's"); });
-  const Position at = position_from_json(checkpoint.state.at("position"));
-  check(!checkpoint.tensors.entries().empty() && at.run < plan.pairs().size(), Kind::format, [&] {
-    return cat(path,
-               " was written between two runs (a method with a seed) and holds no weights; give an older .json of ",
-               "its folder");
-  });
-  return at;
-}
-
-void restore_trainer(const Checkpoint& checkpoint, Trainer& trainer) {
-  std::vector<NamedTensor> all = trainer.state();
-  const auto present = [&](const std::string& name) {
-    return std::any_of(all.begin(), all.end(), [&](const NamedTensor& t) { return t.name == name; });
-  };
-  for (const SafetensorsEntry& entry : checkpoint.tensors.entries()) {
-    // Only going on needs these; the anchor exists where a run began with --init, whose file may be gone.
-    const bool spare = entry.name.rfind("probe.", 0) == 0 || entry.name == "optimizer.fresh.anchor";
-    if (spare && !present(entry.name)) all.push_back({entry.name, Tensor::zeros(entry.shape, entry.dtype, kCpu)});
-  }
-  checkpoint.restore(all);
-  trainer.restored();
-}
-
 int evaluate_continual(const ContinualOptions& options, const std::string& checkpoint_path) {
-  const Plan plan(options);
-  const Checkpoint checkpoint = open_checkpoint(checkpoint_path);
-  const Position at = restorable_position(checkpoint, checkpoint_path, plan);
-  const Pair& pair = plan.pairs()[at.run];
-  const auto stream = plan.stream(pair.seed);
-  Trainer trainer(with_stats(plan.trainer(pair, *stream), plan, stream->task(0)));
-  plan.expect_heads(trainer, at);
-  restore_trainer(checkpoint, trainer);
-
-  const std::int64_t now = at.begun ? at.task : std::max<std::int64_t>(at.task - 1, 0);
-  std::cout << pair.method << ", seed " << pair.seed << ", " << (at.begun ? "in" : "after") << " task "
-            << (at.begun ? at.task + 1 : at.task) << " of " << stream->tasks() << '\n';
+  OpenedRun run(options, checkpoint_path);
+  run.restore();
+  std::cout << run.describe() << '\n';
   TextTable table({"task", "name", "test accuracy %", "loss", "images"});
   const auto row = [&](std::int64_t t, const Evaluation& e) {
-    table.add_row({std::to_string(t + 1), stream->task(t).name, fixed(100 * e.accuracy, 2), fixed(e.loss, 4),
+    table.add_row({std::to_string(t + 1), run.stream->task(t).name, fixed(100 * e.accuracy, 2), fixed(e.loss, 4),
                    std::to_string(e.count)});
   };
-  if (plan.knows_earlier()) {
-    const std::vector<Evaluation> all = test_earlier(plan, pair, trainer, *stream, now);
-    for (std::int64_t t = 0; t <= now; ++t) row(t, all[std::size_t(t)]);
+  if (run.plan.knows_earlier()) {
+    const std::vector<Evaluation> all = test_earlier(run.plan, run.pair, run.trainer, *run.stream, run.now);
+    for (std::int64_t t = 0; t <= run.now; ++t) row(t, all[std::size_t(t)]);
   } else {
-    const Task task = stream->task(now);
-    row(now, test_task(plan, pair, trainer, task, own_test(task)));
+    const Task task = run.stream->task(run.now);
+    row(run.now, test_task(run.plan, run.pair, run.trainer, task, own_test(task)));
   }
   std::cout << table.text();
   return 0;

@@ -1,6 +1,8 @@
 // apps/continual/evaluate.h - tests of a network that learns task after task: on the task in hand, and on earlier ones.
 #pragma once
 #include <cstdint>
+#include <memory>
+#include <string>
 #include <vector>
 
 #include "apps/continual/plan.h"
@@ -24,10 +26,24 @@ Evaluation test_task(const Plan& plan, const Pair& pair, Trainer& trainer, const
 std::vector<Evaluation> test_earlier(const Plan& plan, const Pair& pair, Trainer& trainer, const TaskStream& stream,
                                      std::int64_t now);
 
-/// Where the run stood when the checkpoint was written. Throws Error{format} when it is not one of such a run, or was
-/// written between two runs and holds no weights.
-Position restorable_position(const Checkpoint& checkpoint, const std::string& path, const Plan& plan);
-/// The checkpoint's weights and optimizer state into the trainer; what belongs to the run's own diagnosis stays out.
-void restore_trainer(const Checkpoint& checkpoint, Trainer& trainer);
+/// The network of a stream's run at one of its checkpoints, with everything of the run that gives it a meaning. Until
+/// restore() it is the first network of its seed.
+struct OpenedRun {
+  /// Throws Error{io|format} when the checkpoint is damaged, is not one of such a run, or was written between two runs
+  /// and holds no weights.
+  OpenedRun(const ContinualOptions& options, const std::string& checkpoint_path);
+  /// The checkpoint's weights and optimizer state into the trainer; what belongs to the run's own diagnosis stays out.
+  void restore();
+  /// "adamw, seed 1, after task 3 of 10"
+  std::string describe() const;
+
+  const Plan plan;
+  const Checkpoint checkpoint;
+  const Position at;
+  const Pair& pair;
+  const std::shared_ptr<const TaskStream> stream;
+  const std::int64_t now;  // the task in hand, or the last one that was learned
+  Trainer trainer;
+};
 
 }  // namespace eg

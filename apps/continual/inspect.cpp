@@ -38,29 +38,20 @@ std::vector<double> weights_before(const Checkpoint& checkpoint, const std::stri
 }  // namespace
 
 int diagnose_continual(const ContinualOptions& options, const std::string& checkpoint_path, const DiagnoseOptions& d) {
-  const Plan plan(options);
-  const Checkpoint checkpoint = open_checkpoint(checkpoint_path);
-  const Position at = restorable_position(checkpoint, checkpoint_path, plan);
-  const Pair& pair = plan.pairs()[at.run];
-  const auto stream = plan.stream(pair.seed);
-  Trainer trainer(with_stats(plan.trainer(pair, *stream), plan, stream->task(0)));
-  const std::int64_t now = at.begun ? at.task : std::max<std::int64_t>(at.task - 1, 0);
-  const Task task = stream->task(now);
+  OpenedRun run(options, checkpoint_path);
+  const Plan& plan = run.plan;
+  const Pair& pair = run.pair;
+  const Task task = run.stream->task(run.now);
   const SampleSet images = thinned(own_test(task), d.images);
   const auto loader = [&](const Task& of, const SampleSet& samples) {
     return std::make_unique<Loader>(plan.data(), samples, of.transform, plan.loader(of, pair.seed, false));
   };
-  Subject subject{.trainer = trainer,
+  Subject subject{.trainer = run.trainer,
                   .method = pair.method,
-                  .heading = cat(pair.method, ", seed ", pair.seed, ", ", at.begun ? "in" : "after", " task ", now + 1,
-                                 " of ", stream->tasks()),
-                  .task = now + 1,
+                  .heading = run.describe(),
+                  .task = run.now + 1,
                   .images = images.size(),
-                  .restore =
-                      [&] {
-                        plan.expect_heads(trainer, at);
-                        restore_trainer(checkpoint, trainer);
-                      },
+                  .restore = [&] { run.restore(); },
                   .test = [&] { return loader(task, images); },
                   .training =
                       [&] {
@@ -71,10 +62,10 @@ int diagnose_continual(const ContinualOptions& options, const std::string& check
                   .mask = plan.training_mask(task),
                   .test_mask = plan.test_mask(task),
                   .chance = 1.0 / double(std::max<std::size_t>(1, task.classes.size())),
-                  .before = weights_before(checkpoint, d.before),
+                  .before = weights_before(run.checkpoint, d.before),
                   .probed = {}};
-  for (const std::int64_t t : d.quick ? std::vector<std::int64_t>{} : probed_tasks(now)) {
-    const auto probed = std::make_shared<const Task>(stream->task(t));
+  for (const std::int64_t t : d.quick ? std::vector<std::int64_t>{} : probed_tasks(run.now)) {
+    const auto probed = std::make_shared<const Task>(run.stream->task(t));
     subject.probed.push_back({t + 1, probed->name,
                               [&, probed] { return loader(*probed, thinned(probed->train, kProbeTraining)); },
                               [&, probed] { return loader(*probed, thinned(own_test(*probed), d.images)); }});

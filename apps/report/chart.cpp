@@ -2,30 +2,15 @@
 #include "apps/report/chart.h"
 
 #include "engine/error.h"
-#include "engine/file.h"
 
 #if EVERGRAD_HAVE_CAIRO
-
-#include <cairo.h>
 
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <cstdio>
-#include <memory>
 
-// The font library keeps its cache until the process ends; a leak checker must not take that for a leak of ours.
-#if defined(__SANITIZE_ADDRESS__)
-#define EVERGRAD_LEAK_CHECK 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define EVERGRAD_LEAK_CHECK 1
-#endif
-#endif
-#if defined(EVERGRAD_LEAK_CHECK)
-extern "C" const char* __lsan_default_suppressions();
-extern "C" const char* __lsan_default_suppressions() { return "leak:libfontconfig\n"; }
-#endif
+#include "apps/report/drawing.h"
 
 namespace eg {
 namespace {
@@ -34,9 +19,6 @@ constexpr double kWidth = 880, kHeight = 500, kScale = 2;
 constexpr double kLeft = 76, kTop = 52, kBottom = 60, kMargin = 20;
 constexpr double kPi = 3.14159265358979323846;
 
-struct Colour {
-  double r, g, b;
-};
 // Okabe and Ito, "Color Universal Design" (2008); yellow comes last, because it is pale on white.
 constexpr std::array<Colour, 8> kPalette{{{0.000, 0.447, 0.698},
                                           {0.835, 0.369, 0.000},
@@ -82,66 +64,6 @@ std::string tick_text(double value, double step, bool percent) {
   return percent ? std::string(text) + "%" : text;
 }
 
-class Canvas {
- public:
-  Canvas()
-      : surface_(cairo_image_surface_create(CAIRO_FORMAT_RGB24, int(kWidth * kScale), int(kHeight * kScale)),
-                 cairo_surface_destroy),
-        cairo_(cairo_create(surface_.get()), cairo_destroy) {
-    check(cairo_status(cairo_.get()) == CAIRO_STATUS_SUCCESS, Kind::memory,
-          [&] { return cat("cannot draw a chart: ", cairo_status_to_string(cairo_status(cairo_.get()))); });
-    cairo_scale(cairo_.get(), kScale, kScale);
-    cairo_set_source_rgb(cairo_.get(), 1, 1, 1);
-    cairo_paint(cairo_.get());
-  }
-  cairo_t* get() const { return cairo_.get(); }
-
-  void font(double size, bool bold = false) const {
-    cairo_select_font_face(get(), "DejaVu Sans", CAIRO_FONT_SLANT_NORMAL,
-                           bold ? CAIRO_FONT_WEIGHT_BOLD : CAIRO_FONT_WEIGHT_NORMAL);
-    cairo_set_font_size(get(), size);
-  }
-  double width(const std::string& text) const {
-    cairo_text_extents_t extents{};
-    cairo_text_extents(get(), text.c_str(), &extents);
-    return extents.x_advance;
-  }
-  /// `align`: 0 begins at x, 0.5 is centred there, 1 ends there.
-  void text(double x, double y, const std::string& text, double align) const {
-    cairo_move_to(get(), x - align * width(text), y);
-    cairo_show_text(get(), text.c_str());
-  }
-  void colour(Colour c, double alpha = 1) const { cairo_set_source_rgba(get(), c.r, c.g, c.b, alpha); }
-
-  void save(const std::filesystem::path& path) const {
-    AtomicFile file(path);
-    struct Sink {
-      AtomicFile* file;
-      std::exception_ptr error;
-    } sink{&file, nullptr};
-    // No exception may pass through cairo's C code.
-    const auto write = [](void* to, const unsigned char* bytes, unsigned count) -> cairo_status_t {
-      auto* s = static_cast<Sink*>(to);
-      try {
-        s->file->write(std::as_bytes(std::span(bytes, count)));
-        return CAIRO_STATUS_SUCCESS;
-      } catch (...) {
-        s->error = std::current_exception();
-        return CAIRO_STATUS_WRITE_ERROR;
-      }
-    };
-    const cairo_status_t status = cairo_surface_write_to_png_stream(surface_.get(), write, &sink);
-    if (sink.error) std::rethrow_exception(sink.error);
-    check(status == CAIRO_STATUS_SUCCESS, Kind::io,
-          [&] { return cat("cannot write ", path.string(), ": ", cairo_status_to_string(status)); });
-    file.commit();
-  }
-
- private:
-  std::unique_ptr<cairo_surface_t, decltype(&cairo_surface_destroy)> surface_;
-  std::unique_ptr<cairo_t, decltype(&cairo_destroy)> cairo_;
-};
-
 struct Plot {
   double left, top, right, bottom;
   Axis x, y;
@@ -161,7 +83,7 @@ void check_series(const std::vector<ChartSeries>& series) {
   }
 }
 
-Plot make_plot(const Canvas& canvas, const std::vector<ChartSeries>& series, const ChartOptions& options) {
+Plot make_plot(const Drawing& canvas, const std::vector<ChartSeries>& series, const ChartOptions& options) {
   double x0 = INFINITY, x1 = -INFINITY, y0 = INFINITY, y1 = -INFINITY, legend = 0;
   bool shares = true;
   canvas.font(12);
@@ -189,7 +111,7 @@ Plot make_plot(const Canvas& canvas, const std::vector<ChartSeries>& series, con
   return plot;
 }
 
-void draw_grid(const Canvas& canvas, const Plot& plot, const ChartOptions& options) {
+void draw_grid(const Drawing& canvas, const Plot& plot, const ChartOptions& options) {
   cairo_t* const c = canvas.get();
   canvas.font(11);
   cairo_set_line_width(c, 1);
@@ -216,7 +138,7 @@ void draw_grid(const Canvas& canvas, const Plot& plot, const ChartOptions& optio
   cairo_line_to(c, plot.right, plot.bottom), cairo_stroke(c);
 }
 
-void draw_band(const Canvas& canvas, const Plot& plot, const ChartSeries& s, Colour colour) {
+void draw_band(const Drawing& canvas, const Plot& plot, const ChartSeries& s, Colour colour) {
   cairo_t* const c = canvas.get();
   const auto good = [&](std::size_t i) {
     return std::isfinite(s.xs[i]) && std::isfinite(s.lo[i]) && std::isfinite(s.hi[i]);
@@ -234,7 +156,7 @@ void draw_band(const Canvas& canvas, const Plot& plot, const ChartSeries& s, Col
   }
 }
 
-void draw_marker(const Canvas& canvas, double x, double y, std::size_t shape) {
+void draw_marker(const Drawing& canvas, double x, double y, std::size_t shape) {
   cairo_t* const c = canvas.get();
   constexpr double r = 3.4;
   cairo_new_path(c);
@@ -252,7 +174,7 @@ void draw_marker(const Canvas& canvas, double x, double y, std::size_t shape) {
   cairo_fill(c);
 }
 
-void draw_line(const Canvas& canvas, const Plot& plot, const ChartSeries& s, std::size_t index) {
+void draw_line(const Drawing& canvas, const Plot& plot, const ChartSeries& s, std::size_t index) {
   cairo_t* const c = canvas.get();
   canvas.colour(kPalette[index % kPalette.size()]);
   cairo_set_line_width(c, 2);
@@ -271,7 +193,7 @@ void draw_line(const Canvas& canvas, const Plot& plot, const ChartSeries& s, std
       draw_marker(canvas, plot.at_x(s.xs[i]), plot.at_y(s.ys[i]), index);
 }
 
-void draw_legend(const Canvas& canvas, const Plot& plot, const std::vector<ChartSeries>& series) {
+void draw_legend(const Drawing& canvas, const Plot& plot, const std::vector<ChartSeries>& series) {
   cairo_t* const c = canvas.get();
   canvas.font(12);
   for (std::size_t i = 0; i < series.size() && i < 18; ++i) {
@@ -292,7 +214,7 @@ std::string why_no_charts() { return ""; }
 void write_line_chart(const std::filesystem::path& path, const std::string& title, const std::string& x_label,
                       const std::string& y_label, const std::vector<ChartSeries>& series, const ChartOptions& options) {
   check_series(series);
-  const Canvas canvas;
+  const Drawing canvas(kWidth, kHeight, kScale);
   cairo_t* const c = canvas.get();
   const Plot plot = make_plot(canvas, series, options);
   draw_grid(canvas, plot, options);

@@ -238,56 +238,72 @@ class Training {
   Clock::time_point last_save_ = Clock::now();
 };
 
-/// Replaces what means "the default" by what it becomes.
-void prepare(TrainOptions& o) {
+/// What means "the default" replaced by what it becomes.
+TrainOptions prepared(TrainOptions o) {
   if (o.data.stream == "procedural" && o.classes == 0) o.classes = 10;
   resolve_model(o.model);
+  return o;
+}
+
+/// A checkpoint holds all weights, whatever its run began with; a weights file is what such a run begins with.
+TrainOptions of_checkpoint(TrainOptions o) {
+  o.model.init = is_weights_file(o.checkpoint) ? o.checkpoint : "";
+  return o;
+}
+
+/// For a network that only answers: what was averaged in training is loaded as the weights themselves.
+TrainerConfig without_average(TrainerConfig c) {
+  c.ema = 0.0;
+  return c;
 }
 
 }  // namespace
 
-int run_training(TrainOptions options) {
-  prepare(options);
+int run_training(TrainOptions given) {
+  const TrainOptions options = prepared(std::move(given));
   const std::shared_ptr<Collectives> ranks = connect_ranks(parse_device(options.machine.device));
   return run_as_rank(*ranks, [&] { return Training(options, ranks).run(); });
 }
 
-int evaluate_training(TrainOptions o) {
-  prepare(o);
-  const ResolvedMachine machine = resolve_machine(o.machine);
-  const std::shared_ptr<const Dataset> data = open_data(o.data);
-  const bool weights_file = is_weights_file(o.checkpoint);
-  const std::optional<Checkpoint> checkpoint =
-      weights_file ? std::nullopt : std::optional<Checkpoint>(open_checkpoint(o.checkpoint));
-  o.model.init = weights_file ? o.checkpoint : "";  // a checkpoint holds all weights
-  const Task task = whole_dataset(*data, o.classes, o.training.train_limit, o.training.test_limit, 0.0, o.seed);
-  TrainerConfig settings = trainer_config(o, machine, *data, task, nullptr);
-  settings.ema = 0.0;  // what was averaged in training is loaded as the weights themselves
-  Trainer trainer(settings);
-  if (checkpoint) {
-    const SafetensorsEntry* weights = checkpoint->tensors.find("ema");
-    if (!weights) weights = checkpoint->tensors.find("weights");
-    check(weights != nullptr, Kind::format,
-          [&] { return cat(o.checkpoint, " holds no tensor 'weights'; give a checkpoint that evergrad train wrote"); });
-    checkpoint->tensors.load_into(*weights, trainer.arena().master);
+OpenedTraining::OpenedTraining(TrainOptions o)
+    : options(of_checkpoint(prepared(std::move(o)))),
+      machine(resolve_machine(options.machine)),
+      data(open_data(options.data)),
+      task(whole_dataset(*data, options.classes, options.training.train_limit, options.training.test_limit, 0.0,
+                         options.seed)),
+      trainer(without_average(trainer_config(options, machine, *data, task, nullptr))) {
+  if (is_weights_file(options.checkpoint)) {
+    check(trainer.model().head.weight.imported, Kind::usage, [&] {
+      return cat(options.checkpoint, " has no head for ", task.head_classes,
+                 " classes, and a random one would guess; give the data set that it was trained on, or train a head "
+                 "with evergrad train --init");
+    });
+  } else {
+    const Checkpoint checkpoint = open_checkpoint(options.checkpoint);
+    const SafetensorsEntry* weights = checkpoint.tensors.find("ema");
+    if (!weights) weights = checkpoint.tensors.find("weights");
+    check(weights != nullptr, Kind::format, [&] {
+      return cat(options.checkpoint, " holds no tensor 'weights'; give a checkpoint that evergrad train wrote");
+    });
+    checkpoint.tensors.load_into(*weights, trainer.arena().master);
   }
-  check(checkpoint || trainer.model().head.weight.imported, Kind::usage, [&] {
-    return cat(o.checkpoint, " has no head for ", task.head_classes,
-               " classes, and a random one would guess; give the "
-               "data set that it was trained on, or train a head with evergrad train --init");
-  });
   trainer.arena().refresh_work();
-  LoaderConfig lc = base_loader(o.data, o.model, o.training.batch, task.head_classes, false);
+}
+
+int evaluate_training(TrainOptions options) {
+  OpenedTraining run(std::move(options));
+  LoaderConfig lc =
+      base_loader(run.options.data, run.options.model, run.options.training.batch, run.task.head_classes, false);
   lc.epochs = 1;
-  Loader loader(data, task.test, task.transform, lc);
-  const Evaluation e = trainer.evaluate(loader);
+  Loader loader(run.data, run.task.test, run.task.transform, lc);
+  const Evaluation e = run.trainer.evaluate(loader);
   std::cout << "test accuracy " << fixed(100 * e.accuracy, 2) << "%, loss " << fixed(e.loss, 4) << ", " << e.count
             << " images\n";
   return 0;
 }
 
-int diagnose_training(TrainOptions o, const DiagnoseOptions& d) {
-  prepare(o);
+int diagnose_training(TrainOptions given, const DiagnoseOptions& d) {
+  const TrainOptions o = of_checkpoint(prepared(std::move(given)));
   const ResolvedMachine machine = resolve_machine(o.machine);
   const std::shared_ptr<const Dataset> data = open_data(o.data);
   const Checkpoint checkpoint = open_checkpoint(o.checkpoint);

@@ -103,6 +103,9 @@ class Runner:
             return
         environment = dict(os.environ, CI="true", EVERGRAD_TARGETS="evergrad")
         done = subprocess.run(["bash", "-c", short], cwd=self.source, capture_output=True, text=True, env=environment, timeout=300)
+        if done.returncode == 2 and "has no cairo" in done.stderr:
+            print(f"{where}: left out, this build draws no pictures: {short}", flush=True)
+            return
         if done.returncode:
             raise SystemExit(f"{where}: '{command}'\nrun as '{short}'\nexit {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}")
         self.ran += 1
