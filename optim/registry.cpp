@@ -114,13 +114,13 @@ const std::vector<Method>& methods() {
           "task, in blocks that are pre-norm anyway. Doubles the cost of a step.",
           "Lee et al. 2023, arXiv:2306.10711", "sam=true, rho=0.1, crelu=true, head-reset=true", make_plastic,
           plastic_model),
-      standing_on("adam", 0.03, 0.0,
+      standing_on("adam", 3e-3, 0.0,
                   beside("l2p",
                          "Learning to prompt: a frozen network, and a pool of prompts from which every image gets the "
                          "nearest. Learns prompts, their keys and the head, by Adam. Meant for pre-trained networks.",
                          "Wang et al. 2022, arXiv:2112.08654",
                          "pool=10, length=10, select=4, lambda=1, batchwise=true, batchwise-test=false, "
-                         "clear-optimizer=true, lr=0.03",
+                         "clear-optimizer=true, lr=3e-3 (published: 0.03, on pre-trained features)",
                          make_l2p, l2p_model)),
       beside("redo", "Recycles dormant hidden units: those whose activation is a tiny share of their layer's.",
              "Sokar et al. 2023, arXiv:2302.12902", "tau=0.025, every=128", make_redo),

@@ -147,11 +147,11 @@ TEST_CASE("l2p: asks for a pool, and brings Adam along with a rate of its own, w
   const auto said = [](const std::string& method, double lr = -1.0) {
     return Rig(kCpu, method, {{{1.0}}}, lr, -1.0).optimizer->describe();
   };
-  CHECK(contains(said("l2p"), "Adam lr 0.03, betas 0.9 0.999, eps 1e-08, weight decay 0;"));
+  CHECK(contains(said("l2p"), "Adam lr 0.003, betas 0.9 0.999, eps 1e-08, weight decay 0;"));
   CHECK(contains(said("l2p:lr=0.5"), "Adam lr 0.5,"));
   CHECK(contains(said("adam:lr=0.2+l2p"), "Adam lr 0.2,"));
   CHECK(contains(said("l2p", 0.7), "Adam lr 0.7,"));
-  CHECK(contains(said("l2p+l2"), "Adam lr 0.03,"));
+  CHECK(contains(said("l2p+l2"), "Adam lr 0.003,"));
   CHECK(contains(said("adam+l2"), "Adam lr 0.001,"));
   CHECK(contains(said("adamw+l2p"), "AdamW lr 0.001,"));
   CHECK(to_text(parse_method("l2p:lr=0.5:pool=6")) == "adam+l2p:lr=0.5:pool=6");
