@@ -26,7 +26,6 @@
 #include "apps/run/signals.h"
 #include "apps/run/table.h"
 #include "data/preview.h"
-#include "engine/collectives/agree.h"
 #include "engine/log.h"
 #include "engine/parallel.h"
 #include "optim/schedule.h"
@@ -144,9 +143,9 @@ class Benchmark {
 
   /// Saves now and then, and when a signal asks to stop.
   void pause_point(Trainer* trainer) {
-    const int stop = agreed_stop(*ranks_);
-    if (on_any_rank(*ranks_, stop || seconds_since(last_save_) >= o_.checkpoint_seconds)) save(trainer);
-    if (stop) throw Stopped{stop};
+    const Pause pause = agree_on_pause(*ranks_, seconds_since(last_save_) >= o_.checkpoint_seconds);
+    if (pause.save) save(trainer);
+    if (pause.exit_code) throw Stopped{pause.exit_code};
   }
 
   void next_pair() {

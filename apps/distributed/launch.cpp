@@ -11,7 +11,6 @@
 #include <thread>
 
 #include "apps/run/signals.h"
-#include "engine/collectives/agree.h"
 #include "engine/collectives/mpi.h"
 #include "engine/error.h"
 
@@ -70,10 +69,12 @@ void share_batches(LoaderConfig& config, const Collectives& ranks) {
   config.rank = ranks.rank(), config.ranks = ranks.size();
 }
 
-int agreed_stop(Collectives& ranks) {
+Pause agree_on_pause(Collectives& ranks, bool due) {
   const int own = stop_exit_code();
-  if (!on_any_rank(ranks, own != 0)) return 0;
-  return own != 0 ? own : 143;
+  double votes[] = {own != 0 ? 1.0 : 0.0, due ? 1.0 : 0.0};
+  ranks.sum_on_host(votes);
+  const bool stop = votes[0] > 0.0;
+  return {stop || votes[1] > 0.0, !stop ? 0 : own != 0 ? own : 143};
 }
 
 }  // namespace eg

@@ -22,8 +22,13 @@ int run_as_rank(Collectives& ranks, const std::function<int()>& body);
 /// Every rank gets its part of each batch.
 void share_batches(LoaderConfig& config, const Collectives& ranks);
 
-/// The exit code with which all ranks stop now, because one of them got a signal (run/signals.h); 0: none did. A host
-/// operation: all ranks ask at the same points.
-int agreed_stop(Collectives& ranks);
+/// What all ranks do at a point where a run may pause.
+struct Pause {
+  bool save = false;  // write a checkpoint
+  int exit_code = 0;  // not 0: then leave with it, because one of them got a signal (run/signals.h)
+};
+/// due: this rank thinks that it is time for a checkpoint; one of them is enough, and so is a signal. A host operation: all
+/// ranks ask at the same points.
+Pause agree_on_pause(Collectives& ranks, bool due);
 
 }  // namespace eg

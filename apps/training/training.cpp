@@ -18,7 +18,6 @@
 #include "apps/setup.h"
 #include "apps/trainer.h"
 #include "apps/weights/init_flags.h"
-#include "engine/collectives/agree.h"
 #include "engine/log.h"
 #include "optim/schedule.h"
 
@@ -176,11 +175,10 @@ class Training {
                         .accuracy = at_.accuracy(),
                         .images_per_second = at_.images_per_second(),
                         .done = double(step + 1) / double(steps)});
-      stop_code_ = agreed_stop(*ranks_);
-      const bool stop = stop_code_ != 0;
-      const bool due = std::chrono::duration<double>(Clock::now() - last_save_).count() >= o_.checkpoint_seconds;
-      if (on_any_rank(*ranks_, stop || due)) save();
-      if (stop) return false;
+      const Pause pause = agree_on_pause(
+          *ranks_, std::chrono::duration<double>(Clock::now() - last_save_).count() >= o_.checkpoint_seconds);
+      if (pause.save) save();
+      if ((stop_code_ = pause.exit_code) != 0) return false;
       last = Clock::now();
     }
     return true;

@@ -28,6 +28,7 @@ TEST_CASE("command line: every flag that cannot be is refused before a folder is
       {{"--lr", "-0.1"}, {"--lr"}},
       {{"--lr", "nan"}, {"--lr"}},
       {{"--threads", "100000"}, {"--threads"}},
+      {{"--zero", "2"}, {"--zero"}},
       {{"--workers", "0"}, {"--workers"}},
       {{"--probe-images", "-3"}, {"--probe-images"}},
       {{"--protocol", "class-subsets"}, {"--protocol", "class-subset"}},

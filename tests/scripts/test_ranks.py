@@ -19,8 +19,12 @@ import time
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                # Few cores and many ranks: whoever waits lets the others run.
                "OMPI_MCA_mpi_yield_when_idle": "1"}
-MODEL = "--dim 16 --depth 3 --heads 2 --patch 8 --image-size 16 --precision fp32"
-STREAM = f"--stream procedural --train-limit 90 --test-limit 60 --batch 16 --epochs 4 {MODEL}"
+# Debian's Fashion-MNIST, of which such a network learns something, where it is.
+REAL = pathlib.Path("/usr/share/datasets/fashion-mnist").exists()
+IMAGES = "--stream idx --channels 1 --image-size 28 --patch 7" if REAL else "--stream procedural --image-size 16 --patch 8"
+# The rate falls to nothing, so that accuracies at the end are those of a network at rest.
+MODEL = "--dim 16 --depth 3 --heads 2 --lr 1e-3 --schedule cosine --precision fp32"
+STREAM = f"{IMAGES} --train-limit 200 --test-limit 300 --augment none --batch 16 --epochs 6 {MODEL}"
 CONTINUAL = f"continual {STREAM} --tasks 2 --classes-per-task 3 --probe none --methods"
 SHARE = 0.03  # decision for accuracies across numbers of ranks
 
@@ -46,7 +50,9 @@ class Runs:
 def weights(folder):
     """The bits of the newest checkpoint's tensors."""
     files = sorted((folder / "checkpoints").glob("step-*.safetensors"), key=lambda p: int(p.stem.split("-")[1].split(".")[0]))
-    return hashlib.sha256(files[-1].read_bytes()).hexdigest()
+    content = files[-1].read_bytes()
+    header = int.from_bytes(content[:8], "little")  # which counts checkpoints, too
+    return hashlib.sha256(content[8 + header:]).hexdigest()
 
 
 def accuracies(folder):
@@ -97,10 +103,10 @@ def divided_state_gives_the_same_checkpoint(run):
 
 def the_emulated_device(run):
     """Recorded steps hold the collectives too: the same bits as without a recording, whenever each stream's work is done."""
-    command = f"{CONTINUAL} arrow:window=4+cbp --device emulated --epochs 2"
+    command = f"{CONTINUAL} arrow:window=4+cbp --device emulated --epochs 2 --train-limit 40 --test-limit 90"
     recorded = run(command, 2)
     assert weights(recorded) == weights(run(command, 2, extra=["--no-graph"])), "a recorded step of two ranks differs from a plain one"
-    for order in ["3", "11"]:
+    for order in ["3"]:
         lazy = run(command, 2, EVERGRAD_EMULATED=f"streams=lazy:{order}")
         assert weights(recorded) == weights(lazy), f"another order of streams ({order}) gives other bits: a wait is missing"
     divided = [run(command.replace("+cbp", "") + " --zero 1", 2, extra=extra) for extra in [[], ["--no-graph"]]]
@@ -112,7 +118,7 @@ def the_emulated_device(run):
 
 def stopped_at_four_goes_on_at_any(run):
     """A signal to one rank stops all of them at the same step, with a checkpoint that any number of ranks continues."""
-    command = f"train {STREAM.replace('--epochs 4', '--epochs 60')} --classes 3 --method arrow:window=4"
+    command = f"train {STREAM} --epochs 24 --classes 3 --method arrow:window=4"
     folder = run.scratch / "stopped"
     args = [*mpirun(4), run.evergrad, *command.split(), "--out", str(folder)]
     process = subprocess.Popen(args, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
@@ -124,15 +130,17 @@ def stopped_at_four_goes_on_at_any(run):
     out, err = process.communicate(timeout=120)
     assert process.returncode == 143, f"exit {process.returncode}\n{out}{err}"
     assert "continue with the same command and --resume" in out, out
-    ends = []
+    ends = {}
     for ranks in [1, 2, 3, 4]:
         copy = run.scratch / f"resumed{ranks}"
         shutil.copytree(folder, copy)
         run(command, ranks, copy, ["--resume"])
-        ends.append([json.loads((copy / "summary.json").read_text())["epochs"]])
-        assert ends[-1][0][:1] == ends[0][0][:1] and len(ends[-1][0]) == 60
-    for end in ends[1:]:
-        assert abs(end[0][-1] - ends[0][0][-1]) <= SHARE, f"last accuracies {[e[0][-1] for e in ends]}"
+        epochs = json.loads((copy / "summary.json").read_text())["epochs"]
+        assert len(epochs) == 24, epochs
+        ends[ranks] = [[sum(epochs[-5:]) / 5]]  # the stop came at any time, so the last of so many epochs is noise
+    for ranks in [2, 3, 4]:
+        near(ends[ranks], ends[1], f"resumed by {ranks} ranks")
+    assert weights(run.scratch / "resumed4") == weights(run(command, 4)), "a stop and a restart change bits"
 
 
 def errors_end_all(run):
