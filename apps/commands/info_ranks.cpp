@@ -4,8 +4,6 @@
 #include <iostream>
 
 #include "apps/command.h"
-#include "apps/options.h"
-#include "engine/collectives/session.h"
 #include "engine/error.h"
 #include "engine/file.h"
 
@@ -20,30 +18,19 @@ void add_ranks_options(CLI::App& sub, RanksOptions& o) {
       ->capture_default_str()
       ->group(group);
   sub.add_option("--config", o.config, "A file that must be equal on all ranks")->group(group);
-  sub.add_option(
-         "--rendezvous", o.rendezvous,
-         "Where ranks meet: tcp://HOST:PORT (rank 0 listens there) or file:///SHARED/FOLDER (with a new "
-         "EVERGRAD_NONCE for every start). Default: EVERGRAD_RENDEZVOUS, else MASTER_ADDR and MASTER_PORT, else "
-         "what the starter says")
-      ->group(group);
-  sub.add_option("--rank-deadline", o.rank_deadline, "Seconds until ranks that have not come are named and all give up")
-      ->capture_default_str()
-      ->check(number_in(0.001, 1e6))
-      ->group(group);
+  add_rank_options(sub, o.ranks, false);
 }
 
 int info_ranks(const RanksOptions& o) {
   const Launch launch = detect_launch();
-  SessionOptions options;
-  options.device = device_of_rank(launch, o.device);
-  runtime(options.device);  // throws with the list of devices that exist here
-  options.config = o.config.empty() ? "" : read_file(o.config, std::uint64_t(1) << 24);
-  options.rendezvous = o.rendezvous, options.rank_deadline = o.rank_deadline;
-  RankSession session(launch, options);
+  const Device device = device_of_rank(launch, o.device);
+  runtime(device);  // throws with the list of devices that exist here
+  const std::string config = o.config.empty() ? "" : read_file(o.config, std::uint64_t(1) << 24);
+  RankSession session(launch, session_options(o.ranks, device, config));
   if (launch.rank == 0)
     std::cout << describe(launch) << "\nstore " << session.store().where() << "\n\n"
               << card_table(session.cards()) << std::flush;
-  session.store().barrier("shown", within(o.rank_deadline));
+  session.store().barrier("shown", within(o.ranks.rank_deadline));
   return 0;
 }
 

@@ -2,16 +2,14 @@
 #pragma once
 #include <string>
 
-namespace CLI {
-class App;
-}
+#include "apps/run/rank_options.h"
 
 namespace eg {
 
 struct RanksOptions {
   bool show = false;
-  std::string device = "cpu", config, rendezvous;
-  double rank_deadline = 60.0;  // seconds
+  std::string device = "cpu", config;
+  RankOptions ranks;
 };
 void add_ranks_options(CLI::App& sub, RanksOptions& o);
 

@@ -104,14 +104,13 @@ void check_entry(const std::string& key, const std::string& value) {
   });
 }
 
-void Store::check_trouble() {
-  if (const auto why = trouble()) eg::fail(Kind::io, *why);
-}
-
 std::string Store::get(const std::string& key, const Deadline& deadline) {
   for (Pace pace;; pace.rest(deadline)) {
     if (auto value = find(key)) return *value;
-    check_trouble();
+    if (const auto why = trouble()) {
+      if (auto value = find(key)) return *value;  // what came before the trouble counts
+      eg::fail(Kind::io, *why);
+    }
     check(!deadline.over(), Kind::io, [&] {
       return cat("rank ", rank_, ": nobody has set '", key, "' in the store ", where(), " within ", deadline.seconds,
                  " s");
@@ -123,7 +122,11 @@ std::vector<std::string> Store::gather(const std::string& name, const std::strin
   set(cat(name, "/", rank_), mine);
   std::int64_t arrived = add(name, 1);
   for (Pace pace; arrived < size_; arrived = add(name, 0)) {
-    check_trouble();
+    if (const auto why = trouble()) {
+      // Who failed after all had arrived (because of what they said, perhaps) failed somewhere else.
+      if (add(name, 0) >= size_) break;
+      eg::fail(Kind::io, *why);
+    }
     if (deadline.over()) {
       const auto entries = list(name + "/");
       std::vector<int> missing;

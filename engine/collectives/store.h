@@ -66,7 +66,6 @@ class Store {
   static constexpr std::size_t kLongestKey = 200, kLongestValue = std::size_t(1) << 20;
 
  private:
-  void check_trouble();
   int rank_, size_;
 };
 

@@ -121,6 +121,20 @@ void check_fail(const Open& open) {
   CHECK(says(told[0], {"rank 1 cannot read its shard"}));
 }
 
+/// A store in which all arrive, and one then fails, between two looks of this rank.
+class Overtaken : public Store {
+ public:
+  Overtaken() : Store(0, 2) {}
+  std::string where() const override { return "here"; }
+  void set(const std::string&, const std::string&) override {}
+  std::optional<std::string> find(const std::string&) override { return "rank 1 does not agree"; }
+  std::int64_t add(const std::string&, std::int64_t) override { return std::min(++calls_, arrived_); }
+  std::map<std::string, std::string> list(const std::string&) override { return {{"card/0", "a"}, {"card/1", "b"}}; }
+  std::unique_ptr<Store> second() override { return nullptr; }
+  void set_patience(double) override {}
+  std::int64_t calls_ = 0, arrived_ = 2;
+};
+
 }  // namespace
 
 TEST_CASE("store: in memory") {
@@ -130,6 +144,13 @@ TEST_CASE("store: in memory") {
   check_failures([&](int r, int) { return std::move(more[std::size_t(r)]); });
   auto two = memory_stores(2);
   check_fail([&](int r, int) { return std::move(two[std::size_t(r)]); });
+}
+
+TEST_CASE("store: a failure after all have arrived does not take back what they said") {
+  Overtaken store;
+  CHECK(store.gather("card", "a", within(20)) == std::vector<std::string>{"a", "b"});
+  store.calls_ = 0, store.arrived_ = 1;  // the other one has failed before it came
+  CHECK(says(message_of([&] { store.gather("card", "a", within(20)); }), {"rank 1 does not agree"}));
 }
 
 TEST_CASE("store: over TCP") {
