@@ -77,10 +77,10 @@ std::optional<std::string> Heartbeat::silent(double deadline, double now) const 
     const Heard& h = ranks_[r];
     const double quiet = now - h.changed, most = h.any ? deadline / 2 : deadline * 7 / 8;
     if (int(r) == me_ || h.beat.left || quiet < most) continue;
-    text += cat(
-        text.empty() ? "" : "; ", "rank ", r,
-        h.any ? cat(" (", h.beat.who, ") has not been heard for ", seconds(quiet), "; ", last_words(h.beat.position))
-              : cat(" was not heard at all for ", seconds(quiet)));
+    text += cat(text.empty() ? "" : "; ", "rank ", r,
+                h.any ? cat(" (", h.beat.who, ") has not been heard for ", seconds(quiet), "; when last heard, ",
+                            last_words(h.beat.position))
+                      : cat(" was not heard at all for ", seconds(quiet)));
   }
   if (text.empty()) return std::nullopt;
   return text + ". Such a process is stopped (SIGSTOP, a debugger), or its host is cut off or overloaded";

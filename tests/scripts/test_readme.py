@@ -75,8 +75,8 @@ class Runner:
         command = re.sub(r"^build/", f"{self.build}/", command)
         if any(command.startswith(c) for c in ONLY_CHECKED):
             return None
-        command = re.sub(r"^(\w+=\S+ )build/", rf"\1{self.build}/", command)
-        words = [w for w in shlex.split(command) if not re.match(r"EVERGRAD_\w+=", w)]
+        command = re.sub(r"^((?:\w+=\S+ )+)build/", rf"\1{self.build}/", command)
+        words = [w for w in shlex.split(command) if not re.match(r"[A-Z_]+=", w)]
         tool = os.path.basename(words[0])
         if tool == "demo":
             return f"EVERGRAD_DEMO_OUT={self.scratch}/demo {command} {SMALL_STREAM}"
