@@ -173,6 +173,7 @@ class Inference {
     for (const char* name : {"cls_token", "reg_token"}) {
       const auto token = all_.find(name);
       if (token == all_.end()) continue;
+      if (token->second.rank() != 3 || token->second.dim(2) != c_.dim) return;  // compare() says what is wrong
       std::vector<double> sum = token->second.to_host();
       if (at + sum.size() > values.size()) return;
       for (double& x : sum) x += values[at++];
@@ -186,6 +187,9 @@ class Inference {
   void compare() const {
     VitConfig whole = c_;
     whole.classes = std::max(1, c_.classes);
+    try {
+      check_config(whole);
+    } catch (const Error& e) { refuse(e.what()); }
     Vit model = make_vit(whole);
     std::map<std::string, Shape> wanted;
     for (const Param* p : parameters(model))

@@ -61,7 +61,7 @@ void add_import_options(CLI::App& sub, ImportOptions& o) {
   sub.add_option("--heads", o.heads, "Attention heads, which shapes do not tell (default: width / 64)")
       ->check(CLI::Range(1, 4096));
   sub.add_option("--eps", o.eps, "Eps of the layer norms (default: 1e-6, Hugging Face: 1e-12)")
-      ->check(CLI::Range(1e-20, 1.0));
+      ->check(number_in(1e-20, 1.0));
   sub.add_option(
          "--pool", o.pool,
          "What the head reads: token, mean or mean-with-token (default: by the presence of cls_token and fc_norm)")

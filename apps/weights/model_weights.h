@@ -48,7 +48,7 @@ ModelWeights fitted(ModelWeights weights, const VitConfig& target, std::vector<s
 /// arena's working copy is the caller's to refresh. Throws Error{shape|internal} when they are not for this model.
 void load_weights(const ModelWeights& weights, std::span<Param* const> params);
 
-/// Writes a weights file: timm's names and our metadata.
+/// Writes a weights file: timm's names and our metadata. Creates the folder. Throws Error{io}.
 void write_weights(const std::filesystem::path& path, const ModelWeights& weights);
 /// Writes the file that Hugging Face's ViTForImageClassification reads. Throws Error{usage} that names what it cannot
 /// express.

@@ -126,9 +126,10 @@ ModelWeights from_run(const fs::path& path) {
   });
   const Config config = Config::read(config_file);
   const bool stream = config.find("protocol") != nullptr;
-  const std::string method =
-      stream ? checkpoint.state.at("current").at("method").get<std::string>() : config.text("method");
-  check(stream || !method.empty(), Kind::format, [&] { return cat(config_file, " names no method"); });
+  const auto current = checkpoint.state.find("current");
+  const bool told = current != checkpoint.state.end() && current->is_object() && current->contains("method");
+  check(!stream || told, Kind::format, [&] { return cat(path.string(), " does not say which method it belongs to"); });
+  const std::string method = stream ? current->at("method").get<std::string>() : config.text("method");
   const SafetensorsEntry* entry = checkpoint.tensors.find("ema");
   if (!entry) entry = checkpoint.tensors.find("weights");
   check(entry != nullptr, Kind::format, [&] {

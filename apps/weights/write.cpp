@@ -4,6 +4,7 @@
 
 #include "apps/weights/model_weights.h"
 #include "apps/weights/names.h"
+#include "engine/file.h"
 #include "engine/safetensors.h"
 
 namespace eg {
@@ -31,6 +32,9 @@ NamedTensors with_positions(const ModelWeights& w) {
 void write(const std::filesystem::path& path, const NamedTensors& tensors, const VitConfig& c) {
   std::vector<NamedTensor> list;
   for (const auto& [name, tensor] : tensors) list.push_back({name, tensor});
+  std::error_code error;
+  if (path.has_parent_path()) std::filesystem::create_directories(path.parent_path(), error);
+  check(!error, Kind::io, [&] { return io_message("create the folder", path.parent_path(), error.value()); });
   write_safetensors(path, list, metadata_of(c));
 }
 

@@ -266,6 +266,11 @@ TEST_CASE("weights: missing, unknown and mis-shaped tensors are all listed, and 
       contains(refused(with("norm.bias", Tensor::from(std::vector<double>(32, std::nan("")), {32}, DType::f32, kCpu))),
                "norm.bias (nan at position 0)"));
   CHECK(contains(refused(good, {.heads = 5}, Kind::usage), "--heads 5 does not divide the width 32"));
+  CHECK(contains(refused(with("blocks.0.mlp.fc1.weight", Tensor::zeros({32 * 65, 32}, DType::f32, kCpu))),
+                 "--mlp-ratio"));
+  NamedTensors odd = with("pos_embed", Tensor::zeros({1, 20, 32}, DType::f32, kCpu));
+  odd["reg_token"] = Tensor::zeros({1, 3, 31}, DType::f32, kCpu);
+  CHECK(contains(refused(odd), "reg_token [1,3,31], expected [1,3,32]"));
   CHECK(contains(refused({{"x", some}}), "no tensor patch_embed.proj.weight"));
   // Of Hugging Face, messages use the names of the file; a name that means the same tensor twice is refused.
   NamedTensors hf = to_hugging_face(read_golden("hugging_face_vit").tensors);
