@@ -115,7 +115,7 @@ Vit make_vit(const VitConfig& c) {
 Tensor forward_features(Vit& v, const Tensor& images, const VitContext& c) {
   check_images(v, images, c);
   const Tensor tokens = forward(v.embed, v.config, images, c.mean, c.stddev, c.crop);
-  const bool narrow = v.config.narrow_last && v.config.class_token && !c.probe;
+  const bool narrow = v.config.narrow_last && !v.config.pools_mean() && !c.probe;
   const Tensor features = v.prompt ? prompted_features(v, tokens, c) : pooled(v, through_blocks(v, tokens, c, narrow));
   if (c.probe && c.probe->features) c.probe->features(features.detached());
   return features;

@@ -119,7 +119,7 @@ void check_config(const VitConfig& c) {
     return cat("a prompt pool of ", p.pool, " prompts cannot give an image ", p.select, " of ", p.length,
                " tokens; use at least one of each, and select at most the pool");
   });
-  check(p.pool == 0 || c.class_token, Kind::usage, [] {
+  check(p.pool == 0 || !c.pools_mean(), Kind::usage, [] {
     return std::string("a prompt pool (l2p) needs a class token, whose feature chooses prompts; leave out --pool mean");
   });
   check(is_float(c.precision), Kind::usage, [&] { return cat("activations cannot be held as ", c.precision); });

@@ -98,6 +98,9 @@ class Farm {
   /// A setting that no method takes is said before anything runs.
   void check_points() const {
     const auto stream = plan_.stream(plan_.pairs()[0].seed);
+    check(given_.sweep_tasks <= stream->tasks(), Kind::usage, [&] {
+      return cat("--sweep-tasks ", given_.sweep_tasks, ": the stream has only ", stream->tasks(), " tasks");
+    });
     for (const std::string& method : methods_)
       for (const std::string& point : sweep_points(method, axes_, given_.sweep_budget))
         method_settings(plan_.trainer({point, 1}, *stream));
@@ -196,8 +199,6 @@ class Farm {
                    " is both in --seeds and in --sweep-seeds; settings must be chosen on other streams");
       });
     const std::int64_t all = stream_tasks(), tasks = given_.sweep_tasks > 0 ? given_.sweep_tasks : all;
-    check(tasks <= all, Kind::usage,
-          [&] { return cat("--sweep-tasks ", tasks, ": the stream has only ", all, " tasks"); });
     std::vector<std::vector<std::string>> points;
     std::vector<Pair> pairs;
     for (const std::string& method : methods_) {
