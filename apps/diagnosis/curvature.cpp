@@ -59,6 +59,22 @@ TopEigenvalue top_hessian_eigenvalue(const GradientAt& gradient, std::span<const
   return second;
 }
 
+double hessian_trace(const GradientAt& gradient, std::span<const double> x, std::uint64_t seed, int vectors,
+                     double step) {
+  check(vectors > 0, Kind::usage, [&] { return cat("hessian_trace: ", vectors, " vectors"); });
+  const double length = norm(x), e = step * (length > 0.0 ? length : 1.0) / std::sqrt(double(x.size()));
+  std::vector<double> plus(x.size()), minus(x.size());
+  double sum = 0.0;
+  for (int k = 0; k < vectors; ++k) {
+    const Key random = key(seed, "diagnosis", "trace", std::uint32_t(k));
+    const auto sign = [&](std::size_t i) { return random.below(i, 2) ? 1.0 : -1.0; };
+    for (std::size_t i = 0; i < x.size(); ++i) plus[i] = x[i] + e * sign(i), minus[i] = x[i] - e * sign(i);
+    const std::vector<double> up = gradient(plus), down = gradient(minus);
+    for (std::size_t i = 0; i < x.size(); ++i) sum += sign(i) * (up[i] - down[i]) / (2.0 * e);
+  }
+  return sum / vectors;
+}
+
 TopEigenvalue top_preconditioned_eigenvalue(const GradientAt& gradient, std::span<const double> x,
                                             std::span<const double> d, std::uint64_t seed, double step,
                                             double tolerance, int most) {

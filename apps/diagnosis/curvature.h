@@ -21,7 +21,12 @@ struct TopEigenvalue {
 TopEigenvalue top_hessian_eigenvalue(const GradientAt& gradient, std::span<const double> x, std::uint64_t seed,
                                      double step = 1e-3, double tolerance = 0.01, int most = 50, bool positive = true);
 
-/// The same for D^-1/2 H D^-1/2, the Hessian as an optimizer sees it that divides every gradient by an entry of d: power
+/// Trace of the Hessian by Hutchinson's estimator: mean of z^T H z over vectors z of independent signs, each from two
+/// gradients at x +- e z, e = step |x| / |z|. Exact for a diagonal Hessian.
+double hessian_trace(const GradientAt& gradient, std::span<const double> x, std::uint64_t seed, int vectors = 8,
+                     double step = 1e-3);
+
+/// top_hessian_eigenvalue of D^-1/2 H D^-1/2, the Hessian as an optimizer sees it that divides every gradient by an entry of d: power
 /// iteration in the coordinates D^1/2 x. Throws Error{shape} unless d is as long as x, Error{usage} unless d > 0.
 TopEigenvalue top_preconditioned_eigenvalue(const GradientAt& gradient, std::span<const double> x,
                                             std::span<const double> d, std::uint64_t seed, double step = 1e-3,

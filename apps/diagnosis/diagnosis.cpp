@@ -222,6 +222,7 @@ void Probe::measure_weights(Diagnosis& d) {
     if (s.empty()) continue;
     put(d.blocks, name + "effective_rank", m.block, blocks, effective_rank(s));
     put(d.blocks, name + "stable_rank", m.block, blocks, stable_rank(s));
+    put(d.blocks, name + "numerical_rank", m.block, blocks, numerical_rank(s, m.rows, m.cols));
     put(d.blocks, name + "spectral_norm", m.block, blocks, s[0]);
     auto& spectra = d.spectra["weight." + m.name()];
     spectra.resize(std::size_t(blocks));
@@ -321,6 +322,8 @@ void Probe::measure_features(Loader& images, Diagnosis& d) {
     put(d.blocks, "tokens.effective_rank", b, config.depth, effective_rank(s));
     put(d.blocks, "tokens.stable_rank", b, config.depth, stable_rank(s));
     put(d.blocks, "tokens.energy_rank", b, config.depth, energy_rank(s));
+    const auto rows_kept = std::int64_t(tokens[std::size_t(b)].size()) / config.dim;
+    put(d.blocks, "tokens.numerical_rank", b, config.depth, numerical_rank(s, rows_kept, config.dim));
     d.spectra["tokens"].push_back(thinned(s));
     const auto unit = UnitShares::of(counts[std::size_t(b)].to_host(), rows[std::size_t(b)]);
     put(d.blocks, "units.positive", b, config.depth, unit.positive);
@@ -339,6 +342,7 @@ void Probe::measure_features(Loader& images, Diagnosis& d) {
   d.model["features.effective_rank"] = {effective_rank(s)};
   d.model["features.stable_rank"] = {stable_rank(s)};
   d.model["features.srank"] = {double(srank(s))};
+  d.model["features.numerical_rank"] = {double(numerical_rank(s, samples, config.dim))};
   double squares = 0.0;
   for (const double x : features) squares += x * x;
   d.model["features.norm"] = {std::sqrt(squares / double(std::max<std::int64_t>(1, samples)))};

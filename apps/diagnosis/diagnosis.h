@@ -86,7 +86,8 @@ class Probe {
 };
 
 /// The share of accuracy that survives noise, pruning and quantisation: model["robustness.noise"] and so on of all block
-/// matrices, and "robustness.noise.v", ".ffn" and ".last_block" of those alone; `accuracy` tests the network as it is.
+/// matrices, and "robustness.noise.v", ".ffn" and ".last_block" of those alone, and by the same names "robust_level.noise", at
+/// which nine tenths of it are left (the strength of noise, the share pruned, the bits); `accuracy` tests the network as it is.
 /// Dear: 81 passes over the images. Weights are put back exactly.
 void measure_fragility(Trainer& trainer, const std::function<double()>& accuracy, double chance, Diagnosis& d);
 

@@ -58,6 +58,7 @@ void measure_fragility(Trainer& trainer, const std::function<double()>& accuracy
         found.push_back(accuracy());
       }
       d.model[std::string("robustness.") + kind.name + part.first] = {robust_area(kind.levels, found, chance)};
+      d.model[std::string("robust_level.") + kind.name + part.first] = {robust_level(kind.levels, found, chance)};
     }
 }
 

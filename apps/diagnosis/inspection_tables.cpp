@@ -89,12 +89,16 @@ void print_model(const Diagnosis& d) {
       {"features.norm", "root mean square length of what the head reads"},
       {"accuracy", "accuracy on these images"},
       {"hessian.top", "largest eigenvalue of the loss's Hessian (- : did not converge, or bf16)"},
+      {"hessian.trace", "trace of the Hessian (eight sign vectors)"},
+      {"sharpness.sam", "growth of the loss on a step of length 0.05 uphill"},
+      {"features.numerical_rank", "its numerical rank in fp32"},
       {"hessian.preconditioned_top", "the same as Adam sees it, each weight scaled by its step"},
       {"robustness.noise", "share of accuracy that survives weight noise (area)"},
       {"robustness.pruning", "share that survives magnitude pruning (area)"},
       {"robustness.quantisation", "share that survives quantisation to 16..3 bits (area)"}};
   for (const auto& [name, values] : d.model) {
     if (name.starts_with("restore.") || name.starts_with("probe.")) continue;  // tables of their own
+    if (name.starts_with("robust_level.")) continue;                           // in the file
     // "robustness.noise.v": the sentence of "robustness.noise", and what alone was harmed.
     const std::size_t dot = name.starts_with("robustness.") ? name.find('.', 11) : std::string::npos;
     const auto at = words.find(name.substr(0, dot));

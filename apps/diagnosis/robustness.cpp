@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <numeric>
 
 #include "engine/error.h"
@@ -51,6 +52,18 @@ double robust_area(std::span<const double> levels, std::span<const double> accur
   for (std::size_t i = 1; i < levels.size(); ++i)
     area += std::abs(levels[i] - levels[i - 1]) * (relative(i) + relative(i - 1)) / 2;
   return area / std::abs(levels[levels.size() - 1] - levels[0]);
+}
+
+double robust_level(std::span<const double> levels, std::span<const double> accuracy, double chance, double share) {
+  const double whole = accuracy.empty() ? 0.0 : accuracy[0] - chance;
+  if (whole <= 0.0) return std::numeric_limits<double>::quiet_NaN();
+  const auto relative = [&](std::size_t i) { return (accuracy[i] - chance) / whole; };
+  for (std::size_t i = 1; i < levels.size(); ++i) {
+    if (relative(i) > share) continue;
+    const double along = (relative(i - 1) - share) / (relative(i - 1) - relative(i));
+    return levels[i - 1] + along * (levels[i] - levels[i - 1]);
+  }
+  return levels[levels.size() - 1];
 }
 
 }  // namespace eg

@@ -21,4 +21,9 @@ void quantise_rows(std::span<double> w, std::int64_t rows, int bits);
 /// network's; all are corrected for chance. 0 when the network was no better than chance.
 double robust_area(std::span<const double> levels, std::span<const double> accuracy, double chance);
 
+/// The first level, between levels by a straight line, at which relative accuracy falls to `share`; the last level where it
+/// never does, NaN when the network was no better than chance.
+double robust_level(std::span<const double> levels, std::span<const double> accuracy, double chance,
+                    double share = 0.9);
+
 }  // namespace eg

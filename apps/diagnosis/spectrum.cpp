@@ -169,6 +169,12 @@ int smallest_prefix(std::span<const double> s, double share, int power) {
 }
 }  // namespace
 
+int numerical_rank(std::span<const double> s, std::int64_t rows, std::int64_t cols, double eps) {
+  if (s.empty() || !(s[0] > 0.0)) return 0;
+  const double least = double(std::max(rows, cols)) * eps * s[0];
+  return int(std::count_if(s.begin(), s.end(), [&](double x) { return x > least; }));
+}
+
 int srank(std::span<const double> s, double delta) { return smallest_prefix(s, 1.0 - delta, 1); }
 int energy_rank(std::span<const double> s, double share) { return smallest_prefix(s, share, 2); }
 

@@ -26,4 +26,8 @@ int srank(std::span<const double> singular, double delta = 0.01);
 /// Smallest k whose k largest values hold `share` of sum(s^2).
 int energy_rank(std::span<const double> singular, double share = 0.99);
 
+/// Values above max(rows, cols) x eps x the largest, eps being that of the precision in which the matrix was computed
+/// (default: fp32); with fewer it cannot be told from a matrix of lower rank.
+int numerical_rank(std::span<const double> singular, std::int64_t rows, std::int64_t cols, double eps = 0x1p-23);
+
 }  // namespace eg

@@ -8,6 +8,7 @@
 #include "apps/diagnosis/circuits.h"
 #include "apps/diagnosis/curvature.h"
 #include "apps/diagnosis/linear_probe.h"
+#include "apps/diagnosis/robustness.h"
 #include "apps/diagnosis/spectrum.h"
 #include "engine/error.h"
 #include "engine/rng.h"
@@ -133,6 +134,36 @@ TEST_CASE("linear probe: separable classes are found whatever rotates, scales or
         Approx(ridge_accuracy(even_train, even_test, std::int64_t(d), 3)).epsilon(1e-12));
   // 120 draws at chance 1/3 stay below 0.55 with probability above 1 - 1e-6.
   CHECK(ridge_accuracy(blobs("a", 0), blobs("b", 0), std::int64_t(d), 3) < 0.55);
+}
+
+TEST_CASE("ranks: the numerical rank counts what rounding in the given precision cannot make") {
+  const Values s = {1.0, 1e-3, 3e-6, 1e-7, 0.0};
+  CHECK(numerical_rank(s, 5, 8) == 3);           // 8 x 1.2e-7 = 9.5e-7
+  CHECK(numerical_rank(s, 5, 8, 0x1p-52) == 4);  // double
+  CHECK(numerical_rank(Values{7, 7, 7}, 3, 3) == 3);
+  CHECK(numerical_rank(Values{0, 0}, 2, 2) == 0);
+  CHECK(numerical_rank(Values{}, 2, 2) == 0);
+}
+
+TEST_CASE("curvature: the trace of a quadratic is exact where it is diagonal, and close where it is not") {
+  const Values x = {0.3, -0.2, 0.1};
+  const auto diagonal = [](std::span<const double> at) { return Values{at[0], 2 * at[1], 5 * at[2]}; };
+  CHECK(hessian_trace(diagonal, x, 1, 1) == Approx(8.0).epsilon(1e-9));
+  // Off the diagonal a sign vector adds 2 a s_i s_j, of mean 0 and deviation 2 |a|: 0.2 here, 0.0125 over 256 vectors.
+  const auto mixed = [](std::span<const double> at) {
+    return Values{at[0] + 0.1 * at[1], 0.1 * at[0] + 2 * at[1], 5 * at[2]};
+  };
+  CHECK(std::abs(hessian_trace(mixed, x, 1, 256) - 8.0) < 4 * 0.0125);
+  CHECK_THROWS_AS(hessian_trace(diagonal, x, 1, 0), Error);
+}
+
+TEST_CASE("robustness: the level that leaves nine tenths lies on the line between two levels") {
+  const Values levels = {0.0, 0.1, 0.2, 0.4};
+  // Chance 0.2: relative accuracies 1, 0.95, 0.85, 0.
+  CHECK(robust_level(levels, Values{0.6, 0.58, 0.54, 0.2}, 0.2) == Approx(0.15));
+  CHECK(robust_level(levels, Values{0.6, 0.6, 0.6, 0.6}, 0.2) == 0.4);
+  CHECK(robust_level(Values{16, 8, 4}, Values{0.6, 0.6, 0.2}, 0.2) == Approx(7.6));  // bits fall
+  CHECK(std::isnan(robust_level(levels, Values{0.2, 0.2, 0.2, 0.2}, 0.2)));
 }
 
 TEST_CASE("curvature: a preconditioner rescales the Hessian's coordinates") {

@@ -234,7 +234,10 @@ TEST_CASE("diagnose: tells what a checkpoint's network looks like, and changes n
   }
   for (const char* part : {".v", ".ffn", ".last_block"})
     CHECK(d.at("model").contains(std::string("robustness.pruning") + part));
-  CHECK(d.at("model").contains("hessian.preconditioned_top"));
+  for (const char* key : {"hessian.preconditioned_top", "hessian.trace", "sharpness.sam", "features.numerical_rank",
+                          "robust_level.noise.v"})
+    CHECK_MESSAGE(d.at("model").contains(key), key);
+  CHECK(d.at("model").at("sharpness.sam").get<double>() > 0.0);  // uphill, over a distance that is short
   for (const char* kind : {"circuit.qk.effective_rank", "circuit.ov.effective_rank"})
     for (const auto& rank : d.at("blocks").at(kind)) CHECK((rank.get<double>() >= 1.0 && rank.get<double>() <= 16.0));
   CHECK(d.at("blocks").at("restore.v.drop").size() == 2);
