@@ -102,6 +102,7 @@ int preview(const DataArgs& a) {
   config.classes_per_task = std::min(a.classes_per_task, data->classes());
   config.tasks = std::max<std::int64_t>(a.tasks, a.task + 1);
   config.seed = a.seed;
+  if (config.tasks < std::int64_t(data->parts().size())) config.order = ClassOrder::mixed;  // one sheet shows them all
   const auto stream = make_stream(data, config);
   const Task task = stream->task(a.task);
   contact_sheet(*data, task, {a.channels, a.image_size}, a.columns, a.rows).write_png(a.out);
@@ -141,7 +142,7 @@ void add_data_command(CLI::App& app, std::function<int()>& run) {
       "Write a contact sheet: one row per class of one task, as the network would see it\n"
       "Example: evergrad data preview --stream folder --data images_background --image-size 64 --out sheet.png\n"
       "Example: evergrad data preview --protocol input-permutation --task 3");
-  see->add_option("--stream", a->kind, "procedural, cifar10, cifar100, idx or folder")->capture_default_str();
+  see->add_option("--stream", a->kind, "procedural, cifar10, cifar100, idx, folder or sequence:PART+PART")->capture_default_str();
   see->add_option("--data", a->data, "Folder of the data set");
   see->add_option("--protocol", a->protocol,
                   "How the stream makes tasks (class-subset, input-permutation, domain, ...)")

@@ -320,7 +320,8 @@ class Benchmark {
       current_.dip.resize(current_.task_accuracy.size() - 1, std::nan(""));
       current_.recovery.resize(current_.task_accuracy.size() - 1, std::nan(""));
       current_.dip.push_back(at_.shift.dip_depth()), current_.recovery.push_back(at_.shift.recovery_steps());
-      line.add("dip_depth", current_.dip.back()).add("recovery_steps", current_.recovery.back());
+      if (at_.shift.measured())
+        line.add("dip_depth", current_.dip.back()).add("recovery_steps", current_.recovery.back());
     }
     if (task.test.size() > own.size() || !current_.seen_accuracy.empty()) {
       // Where classes arrive the test set is that of all classes so far; the first task's is its own.

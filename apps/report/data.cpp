@@ -125,7 +125,7 @@ Json group_json(const Group& group) {
   g["samples"] = samples;
   if (std::find(easy.begin(), easy.end(), Json(true)) != easy.end()) {
     g["easy"] = easy;
-    g["notices"].push_back("easy tasks are shown, but count in no mean, slope or test");
+    g["notices"].push_back("easy tasks are left out of the chart over tasks, and count in no mean, slope or test");
   }
   return g;
 }

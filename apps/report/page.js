@@ -1293,7 +1293,9 @@ function accuracySection(view) {
     visits: "all",
     zero: false
   };
-  const kept = (p) => state.visits === "all" || Boolean(revisit[p.x - 1]) === (state.visits === "again");
+  const easy = list(view.group.easy);
+  const kept = (p) =>
+    !easy[p.x - 1] && (state.visits === "all" || Boolean(revisit[p.x - 1]) === (state.visits === "again"));
   const shift = seedShifts(view, () => state.measure);
   const seedLine = (s) => smoothed(pointsOf(s.measures[state.measure]).filter(kept), state.smooth)
     .map((p) => (state.band === "paired" ? {x: p.x, y: p.y - shift(s.seed)} : p));

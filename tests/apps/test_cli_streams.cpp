@@ -59,6 +59,12 @@ TEST_CASE("5+1: easy tasks are marked, take as many updates, and count in no ave
   CHECK(result.at("aat").get<double>() ==
         doctest::Approx((a[0].get<double>() + a[2].get<double>() + a[4].get<double>()) / 3).epsilon(1e-12));
   CHECK(contains(read_file(folder / "run" / "config.toml"), "head = \"keep\""));
+  finished({"report", (folder / "run").string(), "--tables", (folder / "tables").string()});
+  const auto group = json_of(folder / "tables" / "report.json").at("groups")[0];
+  CHECK(group.at("easy") == nlohmann::json{false, true, false, true, false});
+  CHECK(group.at("methods")[0].at("summary").at("aat").at("mean").get<double>() ==
+        doctest::Approx(result.at("aat").get<double>()).epsilon(1e-5));  // it holds six digits
+  CHECK_FALSE(group.contains("chance"));
 }
 
 TEST_CASE("groups: an alphabet a task, the share of test drawings chosen, and one line in the report per task") {
@@ -122,6 +128,9 @@ TEST_CASE("domain: a gradual shift gives other numbers than an abrupt one; both 
     CHECK(std::abs(a[t].at("dip_depth").get<double>()) <= 1.0);
     CHECK(a[t].at("recovery_steps").get<double>() <= 30.0);
   }
+  finished(tiny_continual(folder / "short") + flags + Args{"--steps", "4"});
+  CHECK_FALSE(tasks_of(folder / "short")[1].contains("dip_depth"));  // four updates cannot tell
+  CHECK(json_of(folder / "short" / "summary.json").at("results")[0].at("dip_depth").is_null());
   check_refused(evergrad(tiny_continual(folder / "x") + flags + Args{"--domain", "inversion", "--shift", "gradual"}), 2,
                 {"inversion"});
 }
