@@ -62,7 +62,10 @@ Trainer::Trainer(const TrainerConfig& config)
   visit_params(model_, [&](Param& p) { params_.push_back(&p); });
   freeze(params_, config.freeze);
   const DType activation = config.device.type == DeviceType::reference ? DType::f64 : config.vit.precision;
-  arena_.build(params_, config.device, activation, narrow_gradients(config));
+  ranks_ = config.ranks ? config.ranks : single_rank(config.device);
+  const bool divided = config.zero && ranks_->size() > 1;
+  arena_.build(params_, config.device, activation, narrow_gradients(config),
+               divided ? Division::room_behind(ranks_->size()) : 0);
   arena_.initialise(params_, config.seed);
   if (config.init) load_weights(*config.init, params_);
   arena_.refresh_work();
@@ -82,10 +85,9 @@ Trainer::Trainer(const TrainerConfig& config)
   for (const Param* p : params_)
     if (!p->frozen) all_gradients_.push_back({p->offset, p->offset + p->size()});
 
-  ranks_ = config.ranks ? config.ranks : single_rank(config.device);
   const Parameters parameters{params_, &arena_, config.vit.depth};
   std::optional<Division> division;
-  if (config.zero && ranks_->size() > 1) division = Division::of(arena_.size, ranks_);
+  if (divided) division = Division::of(arena_.size, ranks_);
   optimizer_ = division ? make_sharded_optimizer(config.method, parameters, config.lr, config.weight_decay, *division)
                         : make_optimizer(config.method, parameters, config.lr, config.weight_decay);
   buckets_.emplace(params_, arena_, config.vit.depth, ranks_);

@@ -12,15 +12,12 @@ namespace {
 
 constexpr std::int64_t kAlign = 16;  // elements: one cache line of fp32
 
-/// Elements behind the masters. Ranks that gather their parts in place have equal parts, the last of which may reach beyond
-/// the arena: by less than kAlign for each of up to 4,096 ranks.
-constexpr std::int64_t kRoom = kAlign * 4096;
-
 Tensor slice_for(const Param& p, const Tensor& arena) { return arena.slice(p.offset, p.size()).reshape(p.shape); }
 
 }  // namespace
 
-void ParamArena::build(std::span<Param* const> params, Device on, DType activation, bool narrow_gradients) {
+void ParamArena::build(std::span<Param* const> params, Device on, DType activation, bool narrow_gradients,
+                       std::int64_t room) {
   check(is_float(activation), Kind::dtype, [&] { return cat("parameters cannot be held as ", activation); });
   std::unordered_set<std::string> names;
   for (const Param* p : params)
@@ -33,7 +30,7 @@ void ParamArena::build(std::span<Param* const> params, Device on, DType activati
     size += (params[i]->size() + kAlign - 1) / kAlign * kAlign;
   }
   const DType master_type = on.statistic();
-  master = Tensor::zeros({size + kRoom}, master_type, on).slice(0, size);
+  master = Tensor::zeros({size + room}, master_type, on).slice(0, size);
   grad = Tensor::zeros({size}, narrow_gradients ? activation : master_type, on);
   work = activation == master_type ? Tensor{} : Tensor::zeros({size}, activation, on);
   for (Param* p : params) {

@@ -10,6 +10,9 @@ namespace {
 constexpr std::int64_t kAlign = 16;  // elements: where the arena's parameters begin, too
 }
 
+// ceil(whole / n), rounded up to kAlign, exceeds whole / n by less than kAlign.
+std::int64_t Division::room_behind(int ranks) { return kAlign * ranks; }
+
 Division Division::of(std::int64_t whole, std::shared_ptr<Collectives> ranks) {
   const std::int64_t n = ranks->size(), part = ((whole + n - 1) / n + kAlign - 1) / kAlign * kAlign;
   const std::int64_t begin = std::min(whole, part * ranks->rank());

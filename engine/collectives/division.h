@@ -14,6 +14,7 @@ struct Division {
   std::shared_ptr<Collectives> ranks;
   std::int64_t whole = 0, part = 0, begin = 0, size = 0;
 
+  static std::int64_t room_behind(int ranks);
   static Division of(std::int64_t whole, std::shared_ptr<Collectives> ranks);
   std::int64_t end() const { return begin + size; }
   /// This rank's part of [whole].
@@ -21,7 +22,7 @@ struct Division {
   /// Zeros [whole] with room behind them, as gather() needs it.
   Tensor room(DType dtype, Device device) const;
   /// all [whole], of which each rank has its part in place, has all parts then. Behind it there must be room for equal ones:
-  /// room(), and the masters of ParamArena, have it. Throws Error{internal} where it is missing.
+  /// room() has it, and so has an array with room_behind(ranks) more elements. Throws Error{internal} where it is missing.
   void gather(const Tensor& all, Stream s) const;
 };
 
