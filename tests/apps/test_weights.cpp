@@ -1,36 +1,18 @@
-// tests/apps/test_weights.cpp - weights of timm and Hugging Face: what they compute here, what is made of them, what is
-// refused. The golden files are made by docs/benchmarks/timm_golden.py.
+// tests/apps/test_weights.cpp - weights of timm and Hugging Face: what they compute here, and what is made of them.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <random>
 
 #include "apps/weights/check_case.h"
-#include "apps/weights/model_weights.h"
-#include "apps/weights/names.h"
 #include "apps/weights/resample.h"
 #include "autograd/functions.h"
-#include "engine/file.h"
-#include "engine/safetensors.h"
-#include "tests/engine/temporary_folder.h"
+#include "tests/apps/weights_files.h"
 
 using namespace eg;
+using namespace eg::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-fs::path golden(const std::string& name) { return fs::path(EVERGRAD_TEST_FILES) / "cases" / (name + ".safetensors"); }
-const char* const kGolden[] = {"timm_registers", "timm_qk_norm_mean", "hugging_face_vit"};
-
-/// A golden file holds the weights and the case.
-ImportOptions options_for(const std::string& name) {
-  ImportOptions o;
-  if (name != "timm_qk_norm_mean") o.heads = 2;
-  o.drop = {"images", "labels", "logits*", "gradient/*"};
-  return o;
-}
-ModelWeights read_golden(const std::string& name, std::vector<std::string>* notes = nullptr) {
-  return read_weights(golden(name), options_for(name), notes);
-}
 
 bool same_bits(const Tensor& a, const Tensor& b) {
   return a.shape() == b.shape() && a.dtype() == b.dtype() && std::memcmp(a.data(), b.data(), a.bytes()) == 0;
@@ -40,12 +22,6 @@ bool same_bits(const NamedTensors& a, const NamedTensors& b) {
            const auto at = b.find(item.first);
            return at != b.end() && same_bits(item.second, at->second);
          });
-}
-
-std::vector<NamedTensor> listed(const NamedTensors& tensors) {
-  std::vector<NamedTensor> list;
-  for (const auto& [name, tensor] : tensors) list.push_back({name, tensor});
-  return list;
 }
 
 Tensor images_of(const std::string& name) { return SafetensorsFile::open(golden(name)).load("images", kCpu); }
@@ -64,18 +40,6 @@ double distance(const std::vector<double>& a, const std::vector<double>& b) {
   double sum = 0.0, norm = 0.0;
   for (std::size_t i = 0; i < a.size(); ++i) sum += (a[i] - b[i]) * (a[i] - b[i]), norm += b[i] * b[i];
   return std::sqrt(sum / norm);
-}
-
-bool contains(const std::string& text, const std::string& part) {
-  CAPTURE(text);
-  return text.find(part) != std::string::npos;
-}
-
-/// The message with which reading `tensors` under these options is refused.
-std::string refused(const NamedTensors& tensors, const ImportOptions& o = {.heads = 2}, Kind kind = Kind::format) {
-  const TemporaryFolder folder;
-  write_safetensors(folder / "m.safetensors", listed(tensors));
-  return error_text(kind, [&] { read_weights(folder / "m.safetensors", o, nullptr); });
 }
 
 }  // namespace
@@ -232,57 +196,6 @@ TEST_CASE("weights: what timm may store otherwise is brought into our form, with
   CHECK(distance(logits_of(mean, images), theirs.to_host()) < 1e-5);
 }
 
-TEST_CASE("weights: missing, unknown and mis-shaped tensors are all listed, and nothing is skipped") {
-  const NamedTensors good = read_golden("timm_registers").tensors;
-  const Tensor some = Tensor::zeros({32}, DType::f32, kCpu);
-  NamedTensors bad = good;
-  bad.erase("blocks.1.norm2.weight"), bad.erase("head.bias");
-  bad["blocks.0.mlp.fc2.bias"] = Tensor::zeros({31}, DType::f32, kCpu);
-  bad["dist_token"] = bad["blocks.0.attn.rope"] = some;
-  const std::string message = refused(bad);
-  for (const char* part :
-       {"missing: ", "blocks.1.norm2.weight", "head.bias", "blocks.0.mlp.fc2.bias [31], expected [32]",
-        "unknown: ", "dist_token [32] (distillation tokens)", "blocks.0.attn.rope [32]", "--drop"})
-    CHECK(contains(message, part));
-  const auto with = [&](const std::string& name, const Tensor& t) {
-    NamedTensors all = good;
-    all[name] = t;
-    return all;
-  };
-  const auto without = [&](const std::string& name) {
-    NamedTensors all = good;
-    all.erase(name);
-    return all;
-  };
-  CHECK(contains(refused(without("patch_embed.proj.weight")), "no tensor patch_embed.proj.weight"));
-  CHECK(contains(refused(without("pos_embed")), "no tensor pos_embed"));
-  CHECK(contains(refused(with("pos_embed", Tensor::zeros({1, 18, 32}, DType::f32, kCpu))), "no square grid"));
-  CHECK(
-      contains(refused(with("patch_embed.proj.weight", Tensor::zeros({32, 3, 4, 2}, DType::f32, kCpu))), "not square"));
-  CHECK(contains(refused(with("blocks.99999999999.norm1.weight", some)), "unknown: blocks.99999999999"));
-  CHECK(contains(refused(with("blocks.9999.norm1.weight", some)), "10000 blocks"));
-  CHECK(contains(refused(with("head.weight", Tensor::zeros({10, 32}, DType::i32, kCpu))), "head.weight (I32 at byte"));
-  CHECK(
-      contains(refused(with("norm.bias", Tensor::from(std::vector<double>(32, std::nan("")), {32}, DType::f32, kCpu))),
-               "norm.bias (nan at position 0)"));
-  CHECK(contains(refused(good, {.heads = 5}, Kind::usage), "--heads 5 does not divide the width 32"));
-  CHECK(contains(refused(with("blocks.0.mlp.fc1.weight", Tensor::zeros({32 * 65, 32}, DType::f32, kCpu))),
-                 "--mlp-ratio"));
-  NamedTensors odd = with("pos_embed", Tensor::zeros({1, 20, 32}, DType::f32, kCpu));
-  odd["reg_token"] = Tensor::zeros({1, 3, 31}, DType::f32, kCpu);
-  CHECK(contains(refused(odd), "reg_token [1,3,31], expected [1,3,32]"));
-  CHECK(contains(refused({{"x", some}}), "no tensor patch_embed.proj.weight"));
-  // Of Hugging Face, messages use the names of the file; a name that means the same tensor twice is refused.
-  NamedTensors hf = to_hugging_face(read_golden("hugging_face_vit").tensors);
-  hf["vit.pooler.dense.bias"] = some;
-  hf.erase("vit.encoder.layer.0.attention.attention.key.weight");
-  const std::string hf_message = refused(hf);
-  CHECK(contains(hf_message, "missing: vit.encoder.layer.0.attention.attention.{query,key,value}.weight"));
-  CHECK(contains(hf_message, "vit.pooler.dense.bias [32] (Hugging Face's pooler)"));
-  hf["embeddings.cls_token"] = hf.at("vit.embeddings.cls_token");
-  CHECK(contains(refused(hf), "two tensors of the file are both cls_token"));
-}
-
 TEST_CASE("weights: fitted to other inputs and outputs, and nothing else") {
   const ModelWeights w = read_golden("timm_registers");
   VitConfig target = w.config;
@@ -307,30 +220,4 @@ TEST_CASE("weights: fitted to other inputs and outputs, and nothing else") {
   CHECK(contains(error_text(Kind::usage, [&] { fitted(w, target, nullptr); }), "--dim is 64"));
   target = w.config, target.channels = 4;
   CHECK(contains(error_text(Kind::usage, [&] { fitted(w, target, nullptr); }), "reads 3 channels"));
-}
-
-TEST_CASE("weights: whatever a damaged file holds, it is an error that names the file, or weights") {
-  const TemporaryFolder folder;
-  const std::string good = read_file(golden("timm_qk_norm_mean"));
-  const fs::path path = folder / "m.safetensors";
-  std::minstd_rand random(3);
-  int refusals = 0;
-  const auto attempt = [&](const std::string& bytes) {
-    write_file(path, bytes);
-    try {
-      read_weights(path, options_for("timm_qk_norm_mean"), nullptr);
-    } catch (const Error& e) {
-      ++refusals;
-      CHECK(e.kind != Kind::internal);
-      CHECK(std::strlen(e.what()) < 4000);
-    }
-  };
-  for (std::size_t size = 0; size < good.size(); size += 1 + good.size() / 60) attempt(good.substr(0, size));
-  CHECK(refusals > 55);
-  for (int i = 0; i < 300; ++i) {  // the header is some six thousand bytes long
-    std::string bad = good;
-    for (int k = 0; k < 3; ++k) bad[8 + random() % 6000] = char(random() % 256);
-    attempt(bad);
-  }
-  CHECK(refusals > 200);
 }
