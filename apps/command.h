@@ -10,6 +10,7 @@ void add_continual_command(CLI::App& app, std::function<int()>& run);
 void add_train_command(CLI::App& app, std::function<int()>& run);
 void add_eval_command(CLI::App& app, std::function<int()>& run);
 void add_predict_command(CLI::App& app, std::function<int()>& run);
+void add_explain_command(CLI::App& app, std::function<int()>& run);
 void add_data_command(CLI::App& app, std::function<int()>& run);
 void add_bench_command(CLI::App& app, std::function<int()>& run);
 void add_diagnose_command(CLI::App& app, std::function<int()>& run);

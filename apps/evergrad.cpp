@@ -32,6 +32,7 @@ int main(int argc, char** argv) {
   eg::add_predict_command(app, run);
   eg::add_diagnose_command(app, run);
   eg::add_report_command(app, run);
+  eg::add_explain_command(app, run);
   eg::add_data_command(app, run);
   eg::add_bench_command(app, run);
   eg::add_import_command(app, run);

@@ -60,7 +60,8 @@ std::vector<Asked> collect(const PredictOptions& o, const TrainedNetwork& n) {
     // Spread over the test set, so that a few of them are of different classes.
     const auto k = std::size_t(std::int64_t(i) * test.size() / o.test_images);
     const std::int64_t index = test.indices[k];
-    add({.name = cat("test image ", index), .label = test.labels[k]}, std::uint64_t(index) * 2 + 1,
+    add({.name = cat("test image ", index), .label = test.labels[k]},
+        std::uint64_t(index) * 2 + (test.split == Split::test),
         [&](std::uint8_t* out) { n.data()->image(test.split, index, n.format, out); });
   }
   return all;

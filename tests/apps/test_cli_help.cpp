@@ -19,7 +19,8 @@ void says(const std::string& text, const std::vector<std::string>& parts) {
 }  // namespace
 
 TEST_CASE("help: every command explains itself with an example, and every flag of the contract is there") {
-  says(said({"--help"}), {"continual", "train", "eval", "predict", "data", "bench", "info", "evergrad continual --stream"});
+  says(said({"--help"}),
+       {"continual", "train", "eval", "predict", "explain", "data", "bench", "info", "evergrad continual --stream"});
   says(said({"continual", "--help"}), {"--stream",
                                        "--data",
                                        "--protocol",
@@ -53,6 +54,8 @@ TEST_CASE("help: every command explains itself with an example, and every flag o
   says(said({"train", "--help"}), {"  evergrad train --stream", "--method", "--classes", "--ema", "--resume"});
   says(said({"eval", "--help"}), {"  evergrad eval --checkpoint", "--config"});
   says(said({"predict", "--help"}), {"evergrad predict --checkpoint", "--attention", "2005.00928", "2103.15679"});
+  says(said({"explain", "--help"}),
+       {"evergrad explain --model vit-b", "--tflops 790 --gbps 3000", "--trace", "--bench"});
   says(said({"data", "--help"}), {"list", "fetch", "verify", "preview", "Example: evergrad data"});
   for (const char* sub : {"fetch", "verify", "preview"})
     says(said({"data", sub, "--help"}), {std::string("Example: evergrad data ") + sub});
@@ -62,7 +65,7 @@ TEST_CASE("help: every command explains itself with an example, and every flag o
 }
 
 TEST_CASE("help: an unknown flag says which command's help to read") {
-  for (const char* command : {"continual", "train", "eval", "predict", "bench", "info"})
+  for (const char* command : {"continual", "train", "eval", "predict", "explain", "bench", "info"})
     check_refused(evergrad({command, "--nonsense"}), 2, {std::string("evergrad ") + command + " --help"});
 }
 
