@@ -18,5 +18,7 @@ void add_report_command(CLI::App& app, std::function<int()>& run);
 void add_import_command(CLI::App& app, std::function<int()>& run);
 void add_export_command(CLI::App& app, std::function<int()>& run);
 void add_info_command(CLI::App& app, std::function<int()>& run);
+/// `completion` and `man`: they tell what all the other commands take, so `app` must outlive run().
+void add_shell_commands(CLI::App& app, std::function<int()>& run);
 
 }  // namespace eg

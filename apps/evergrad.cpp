@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   eg::add_import_command(app, run);
   eg::add_export_command(app, run);
   eg::add_info_command(app, run);
+  eg::add_shell_commands(app, run);
 
   try {
     app.parse(argc, argv);
