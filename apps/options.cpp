@@ -203,6 +203,9 @@ void add_machine_options(CLI::App& sub, MachineOptions& o) {
       ->capture_default_str()
       ->check(CLI::IsMember({0, 1}))
       ->group(group);
+  sub.add_option("--plugin", o.plugin,
+                 "Shared objects with methods of your own (libmine.so, several with commas): docs/library.md")
+      ->group(group);
   sub.add_flag("--no-graph", o.no_graph,
                "cuda, emulated: launch every kernel of a training step instead of replaying a recorded step")
       ->group(group);

@@ -6,6 +6,7 @@
 #include <set>
 
 #include "apps/distributed/launch.h"
+#include "apps/plugin.h"
 #include "engine/cpu/features.h"
 #include "engine/parallel.h"
 
@@ -16,6 +17,7 @@ ResolvedMachine resolve_machine(const MachineOptions& o, int ranks) {
   if (o.threads == 0 && ranks > 1) set_num_threads(std::max(1, num_threads() / ranks_on_this_host()));
   ResolvedMachine m;
   m.ranks = ranks, m.zero = o.zero;
+  m.plugin = load_plugins(o.plugin);
   m.record_steps = !o.no_graph;
   m.device = parse_device(o.device);
   kernels(m.device);  // throws when the device is not here
@@ -96,7 +98,7 @@ void check_resumable(const RunFolder& folder, const Config& now) { check_resumab
 
 void check_resumable(const std::filesystem::path& folder, const Config& now) {
   const Config before = Config::read(folder / "config.toml");
-  std::set<std::string, std::less<>> free{"checkpoint-seconds", "workers", "no-graph", "zero", kRanksKey};
+  std::set<std::string, std::less<>> free{"checkpoint-seconds", "workers", "no-graph", "plugin", "zero", kRanksKey};
   // Another number of ranks has other shares of the cores.
   if (ranks_of(before) != ranks_of(now)) free.insert("threads");
   // The flags first: a changed --lr explains more than the changed settings that follow from it.
@@ -142,6 +144,7 @@ void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, con
   c.set("no-graph", !machine.record_steps);
   if (machine.zero) c.set("zero", machine.zero);
   if (machine.ranks > 1) c.set(kRanksKey, machine.ranks);
+  if (!machine.plugin.empty()) c.set("plugin", machine.plugin);
 }
 
 }  // namespace eg

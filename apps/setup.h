@@ -18,9 +18,10 @@ struct ResolvedMachine {
   bool record_steps = true;
   int ranks = 1;  // processes that share every batch
   int zero = 0;
+  std::string plugin;  // absolute paths
 };
 
-/// Sets the thread count, checks that the device exists, resolves --precision auto: bf16 where this processor
+/// Loads the plugins, sets the thread count, checks that the device exists, resolves --precision auto: bf16 where this processor
 /// multiplies bf16 matrices faster than fp32 ones. Throws Error{usage|device}.
 /// With --threads 0 the ranks of a machine share its cores.
 ResolvedMachine resolve_machine(const MachineOptions& o, int ranks = 1);

@@ -3,6 +3,8 @@
 
 #include <sstream>
 
+#include "engine/abi.h"
+
 namespace eg {
 namespace {
 std::vector<std::string> split(const std::string& text) {
@@ -17,6 +19,7 @@ std::vector<std::string> split(const std::string& text) {
 BuildInfo build_info() {
   BuildInfo info;
   info.version = EVERGRAD_VERSION;
+  info.abi = EVERGRAD_ABI;
   info.build_type = EVERGRAD_BUILD_TYPE;
   info.sanitizers = EVERGRAD_SANITIZE;
 #if defined(__clang__)

@@ -1,5 +1,5 @@
 // optim/optimizer.h - what an update rule is to the training loop. Adding one: one file with a struct that derives from
-// Optimizer, one line in registry.cpp.
+// Optimizer, one line in registry.cpp; from outside, a call of register_method (registry.h).
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -73,6 +73,7 @@ struct Units {
   Param* fc2_bias = nullptr;                                                // [O]
 };
 
+/// An update rule, with whatever works beside it. The loop calls its functions in the order in which they stand here.
 class Optimizer {
  public:
   virtual ~Optimizer() = default;
@@ -122,14 +123,15 @@ class Optimizer {
 /// lists the known names or options.
 std::unique_ptr<Optimizer> make_optimizer(const MethodSpec& spec, const Parameters& parameters, double lr,
                                           double weight_decay);
+/// What people are told of a method.
 struct MethodInfo {
   std::string name, summary, paper;
-  double default_lr, default_weight_decay;
-  std::string options;
+  double default_lr = 1e-3, default_weight_decay = 0.05;
+  std::string options;         // as --list-methods shows them: "momentum=0.9, nesterov"
   bool intervention = false;   // works beside an update rule
   std::string base = "adamw";  // of an intervention: the update rule where none is named, by its default rate and decay
 };
-/// Every registered method, in the order of the table in --list-methods.
+/// Every registered method, in the order of the table in --list-methods. Valid until the next register_method.
 const std::vector<MethodInfo>& method_list();
 
 }  // namespace eg

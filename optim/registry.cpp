@@ -1,23 +1,23 @@
-// optim/registry.cpp - every update rule by name. A new one adds a line to kMethods.
+// optim/registry.cpp - every method by name. A new one adds a line to built_in; one from outside calls register_method.
+#include "optim/registry.h"
+
 #include <algorithm>
+#include <deque>
 
 #include "optim/adam.h"
 #include "optim/arrow.h"
 #include "optim/arrow_options.h"
 #include "optim/muon.h"
-#include "optim/optimizer.h"
 #include "optim/options_reader.h"
-#include "optim/plasticity/intervention.h"
 #include "optim/sgd.h"
 #include "optim/upgd.h"
 
 namespace eg {
 namespace {
 
-using Make = std::unique_ptr<Optimizer> (*)(const MethodSpec&, const Parameters&, double lr, double weight_decay);
 struct Method {
   MethodInfo info;
-  Make make = nullptr;
+  MakeOptimizer make = nullptr;
   MakeIntervention make_intervention = nullptr;
   ChangeModel change_model = nullptr;
 };
@@ -37,8 +37,8 @@ Method standing_on(std::string base, double lr, double weight_decay, Method m) {
 }
 
 // name, summary, paper, default lr, default weight decay, options
-const std::vector<Method>& methods() {
-  static const std::vector<Method> all = {
+std::deque<Method> built_in() {
+  return {
       {{"adamw", "Adam with decoupled weight decay: per-weight rates from running gradient moments. The baseline.",
         "Loshchilov & Hutter 2019, arXiv:1711.05101", 1e-3, 0.05, kAdamOptionsText},
        make_adam},
@@ -144,8 +144,21 @@ const std::vector<Method>& methods() {
       beside("fresh", "The control of every claim: a new network, and a new optimizer, for every task.",
              "the reference of the plasticity gap, Lyle et al. 2023, arXiv:2303.01486", "", make_fresh),
   };
+}
+
+/// What stands in built_in, then what was registered.
+struct Registry {
+  std::deque<Method> methods = built_in();  // a reference stays good when one is added
+  std::vector<MethodInfo> infos;
+  Registry() {
+    for (const Method& m : methods) infos.push_back(m.info);
+  }
+};
+Registry& registry() {
+  static Registry all;
   return all;
 }
+const std::deque<Method>& methods() { return registry().methods; }
 
 const Method& method_named(const std::string& name) {
   std::string known;
@@ -282,13 +295,21 @@ std::unique_ptr<Optimizer> make_optimizer(const MethodSpec& spec, const Paramete
                  std::move(parts));
 }
 
-const std::vector<MethodInfo>& method_list() {
-  static const std::vector<MethodInfo> list = [] {
-    std::vector<MethodInfo> infos;
-    for (const Method& m : methods()) infos.push_back(m.info);
-    return infos;
-  }();
-  return list;
+const std::vector<MethodInfo>& method_list() { return registry().infos; }
+
+void detail::add_method(MethodInfo info, MakeOptimizer make, MakeIntervention make_beside) {
+  const auto letter = [](char c) { return c >= 'a' && c <= 'z'; };
+  const auto fits = [&](char c) { return letter(c) || c == '-' || (c >= '0' && c <= '9'); };
+  check(!info.name.empty() && letter(info.name[0]) && std::all_of(info.name.begin(), info.name.end(), fits),
+        Kind::usage, [&] {
+          return cat("a method cannot be called '", info.name,
+                     "'; use lower-case letters, digits and hyphens, a letter first, as in my-method");
+        });
+  check(!is_method(info.name), Kind::usage,
+        [&] { return cat("there is a method '", info.name, "' already; choose another name"); });
+  info.intervention = make_beside != nullptr;
+  registry().infos.push_back(info);
+  registry().methods.push_back({std::move(info), make, make_beside});
 }
 
 }  // namespace eg

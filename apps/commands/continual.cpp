@@ -7,6 +7,7 @@
 
 #include "apps/command.h"
 #include "apps/embedded.h"
+#include "apps/plugin.h"
 #include "apps/weights/init_flags.h"
 #include "data/stream.h"
 #include "engine/error.h"
@@ -15,7 +16,8 @@
 namespace eg {
 namespace {
 
-int list_methods() {
+int list_methods(const std::string& plugin) {
+  load_plugins(plugin);
   std::cout << "Update rules (each takes lr= and weight-decay= too), and what can be added to one with a plus: "
                "sgd+l2init+nap.\n\n";
   for (const MethodInfo& m : method_list()) {
@@ -231,7 +233,7 @@ void add_continual_command(CLI::App& app, std::function<int()>& run) {
   sub->add_flag("--list-recipes", *recipes, "Explain every recipe and stop")->group("Stream");
   sub->callback([o, config, list, recipe, recipes, sub, &run] {
     run = [o, config, list, recipe, recipes, sub] {
-      if (*list) return list_methods();
+      if (*list) return list_methods(o->machine.plugin);
       if (*recipes) return list_recipes();
       apply_config(*sub, *config);
       apply_recipe(*sub, *recipe);

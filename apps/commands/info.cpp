@@ -28,7 +28,7 @@ int info() {
   if (absent(DeviceType::cuda))
     std::printf("  %-10s not in this build, or no GPU here (configure with -DEVERGRAD_CUDA=ON)\n", "cuda:N");
   std::fflush(stdout);
-  std::printf("\nLibraries in this build\n");
+  std::printf("\nPlugins must be made for: %s\n\nLibraries in this build\n", b.abi.c_str());
   for (const std::string& line : b.with) std::printf("  %s\n", line.c_str());
   if (!b.without.empty()) std::printf("\nNot in this build, and what that costs\n");
   for (const std::string& line : b.without) std::printf("  %s\n", line.c_str());
