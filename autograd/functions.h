@@ -22,6 +22,7 @@ Tensor linear_gelu(const Tensor& x, const Tensor& w, const Tensor& b, GeluKind k
 /// pass that is recorded on a tape.
 Tensor mlp(const Tensor& x, const Tensor& w1, const Tensor& b1, const Tensor& w2, const Tensor& b2,
            GeluKind kind = GeluKind::erf, const UnitSums& sums = {});
+/// gelu(x), elementwise.
 Tensor gelu(const Tensor& x, GeluKind kind = GeluKind::erf);
 /// {max(x, 0), max(-x, 0)} side by side: x [...,F] -> [...,2F].
 Tensor crelu(const Tensor& x);
@@ -31,6 +32,7 @@ Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, doub
 /// {sum, layer_norm(sum)} with sum = x + residual, in one pass over memory.
 std::pair<Tensor, Tensor> residual_layer_norm(const Tensor& x, const Tensor& residual, const Tensor& gamma,
                                               const Tensor& beta, double eps = 1e-6);
+/// a + b of equal shape.
 Tensor add(const Tensor& a, const Tensor& b);
 
 /// Multi-head self-attention core on packed projections: qkv [B,N,3 H D] -> [B,N,H D]; scale defaults to D^-1/2.

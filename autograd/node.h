@@ -16,6 +16,7 @@ struct Use {
   Shape shape;
 };
 
+/// What the tape keeps of one operation.
 class Node {
  public:
   explicit Node(std::string_view op) : name(op) {}

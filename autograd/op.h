@@ -26,10 +26,12 @@ struct SameAs {
 };
 
 /// One operation, declared in one place: types, checks, forward, backward, and what backward needs.
-///   In, Out         std::array<Tensor, arity>, std::array<Tensor, results>; an absent optional input is an empty
-///   Tensor Attrs           plain hyper-parameters Saved           what backward reads, nothing else check shapes,
-///   dtypes, devices; throws Error before anything happens forward         saved == nullptr: nobody will ask for a
-///   gradient backward        dy[i] is empty when no gradient reached output i (read: zero)
+///   In, Out   std::array<Tensor, arity>, std::array<Tensor, results>; an absent optional input is an empty Tensor
+///   Attrs     plain hyper-parameters
+///   Saved     what backward reads, nothing else
+///   check     shapes, dtypes, devices; throws Error before anything happens
+///   forward   saved == nullptr: nobody will ask for a gradient
+///   backward  dy[i] is empty when no gradient reached output i (read: zero)
 template <class O>
 concept Op = requires(const typename O::In& in, const typename O::Attrs& attrs, typename O::Saved* saved,
                       const typename O::Saved& kept, const typename O::Out& dy,

@@ -13,6 +13,7 @@
 
 namespace eg {
 
+/// Which random changes training images get; the default is none.
 struct AugmentConfig {
   int crop_padding = 0;     // pixels of zero padding around the image from which a same-sized crop is drawn; 0: off
   bool flip = false;        // horizontal, with probability 1/2

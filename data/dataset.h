@@ -26,6 +26,7 @@ struct ImageFormat {
 /// Throws Error{usage} unless channels is 1 or 3 and size is in [1, 4096].
 void check_format(ImageFormat format);
 
+/// Which images of a data set.
 enum class Split : std::uint8_t { train, test };
 const char* to_string(Split split);
 
@@ -77,6 +78,7 @@ enum class OnCorrupt : std::uint8_t {
   skip   // all files are decoded once at opening; corrupt ones are left out and named in warnings()
 };
 
+/// How a data set is opened.
 struct DatasetOptions {
   ProceduralOptions procedural;
   OnCorrupt on_corrupt = OnCorrupt::fail;
@@ -110,6 +112,7 @@ std::shared_ptr<const Dataset> open_sequence(const std::string& text, const std:
 /// Debian's Fashion-MNIST. Throws Error{usage} for an unknown kind or a missing dir, Error{io|format} for bad files.
 std::shared_ptr<const Dataset> open_dataset(const std::string& kind, const std::filesystem::path& dir,
                                             const DatasetOptions& options = {});
+/// The kinds that open_dataset knows.
 const std::vector<std::string>& dataset_kinds();
 
 }  // namespace eg

@@ -13,6 +13,7 @@
 
 namespace eg {
 
+/// What a loader prepares, and in which order.
 struct LoaderConfig {
   ImageFormat format;
   std::int64_t batch = 64;  // of all ranks together
@@ -56,6 +57,7 @@ struct Batch {
   std::vector<std::int64_t> positions;  // [count]: index into the SampleSet
 };
 
+/// Prepares the batches of one task in background threads. next() is for one thread.
 class Loader {
  public:
   /// Throws Error{usage} for an empty SampleSet or values out of range. Starts at (epoch 0, batch 0).

@@ -23,6 +23,7 @@ struct SampleSet {
   std::int64_t size() const { return std::int64_t(indices.size()); }
 };
 
+/// One task: which images with which labels, what happens to them, and what the head must be able to say.
 struct Task {
   std::int64_t index = 0;
   std::string name;                       // "task 3: apple, bear, chair, ..."
@@ -71,6 +72,7 @@ enum class ClassOrder : std::uint8_t {
 };
 ClassOrder parse_class_order(const std::string& name);
 
+/// How make_stream turns a data set into tasks.
 struct StreamConfig {
   Protocol protocol = Protocol::class_subset;
   std::int64_t tasks = 20;
@@ -103,6 +105,7 @@ class TaskStream {
   virtual std::string describe() const = 0;
 };
 
+/// The stream that the configuration describes. Throws Error{usage} when the data set is too small for it.
 std::shared_ptr<const TaskStream> make_stream(std::shared_ptr<const Dataset> data, const StreamConfig& config);
 /// What `automatic` becomes for this stream. Throws as make_stream does.
 ClassSampling resolved_sampling(const std::shared_ptr<const Dataset>& data, const StreamConfig& config);

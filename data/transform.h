@@ -27,6 +27,7 @@ enum class TransformKind : std::uint8_t {
 };
 const char* to_string(TransformKind kind);
 
+/// What a task does to every image, as plain numbers; PreparedTransform carries it out.
 struct Transform {
   TransformKind kind = TransformKind::none;
   double amount = 0.0;

@@ -16,8 +16,10 @@
 
 namespace eg {
 
+/// The kinds of device. `reference` computes in double precision with plain loops, and is the oracle of the others.
 enum class DeviceType : std::uint8_t { reference, cpu, emulated, cuda };
 
+/// Names a device; the objects behind the name are kernels(device) and runtime(device).
 struct Device {
   DeviceType type = DeviceType::cpu;
   int index = 0;
@@ -39,6 +41,7 @@ inline std::ostream& operator<<(std::ostream& o, Device d) { return o << to_stri
 struct Stream {
   void* handle = nullptr;
 };
+/// A point in a stream that another stream can wait for.
 struct Event {
   void* handle = nullptr;
 };
@@ -89,6 +92,7 @@ const Ladders* ladders(Device device);
 
 /// Adds a device at run time (cuda/ and tests). The objects must outlive every tensor on the device.
 void register_device(Device device, const KernelTable* table, DeviceRuntime* runtime, const Ladders* ladders = nullptr);
+/// All that are registered, host devices first.
 std::vector<Device> devices();
 
 }  // namespace eg

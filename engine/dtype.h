@@ -30,6 +30,7 @@ struct bf16 {
 };
 static_assert(sizeof(bf16) == 2 && std::is_trivially_copyable_v<bf16>);
 
+/// The type of a tensor's elements.
 enum class DType : std::uint8_t { f32, bf16, i32, u8, f64 };
 
 constexpr std::size_t size_of(DType t) {
@@ -55,6 +56,7 @@ constexpr const char* to_string(DType t) {
 constexpr bool is_float(DType t) { return t == DType::f32 || t == DType::bf16 || t == DType::f64; }
 inline std::ostream& operator<<(std::ostream& o, DType t) { return o << to_string(t); }
 
+/// The DType of a C++ type; dtype_of<T> is its value.
 template <class T>
 struct dtype_of_type;
 template <>

@@ -11,6 +11,7 @@
 
 namespace eg {
 
+/// What sort of failure an Error is.
 enum class Kind {
   usage,    // a flag, option or argument is wrong; the text names the remedy
   shape,    // tensor shapes do not fit together

@@ -25,6 +25,7 @@ enum class GeluKind : std::uint8_t {
   tanh  // 0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3)))
 };
 
+/// What happens to a product before it is written.
 enum class Epilogue : std::uint8_t {
   none,
   bias,        // c += bias
@@ -56,6 +57,7 @@ struct AttentionFwd {
   TensorView row_entropy;  // stat [B,H,N], optional: -sum a ln a
   TensorView map;          // stat [B,H,N,N], optional: the probabilities
 };
+/// dqkv (+)= the gradient, from lse and out instead of the probabilities.
 struct AttentionBwd {
   TensorView qkv, out, lse, dout, dqkv;
   double scale = 1.0;
@@ -68,6 +70,7 @@ struct QkNormFwd {
   TensorView mean, rstd;  // stat [B,N,2,H]
   double eps = 1e-6;
 };
+/// Gradients of QkNormFwd; those of v pass through.
 struct QkNormBwd {
   TensorView qkv, gamma_q, gamma_k, mean, rstd, dout, dqkv;
   TensorView dgamma_q, dbeta_q, dgamma_k, dbeta_k;  // [D], each may be absent
@@ -91,10 +94,12 @@ struct LayerNormBwd {
   bool accumulate = false, accumulate_params = false;
 };
 
+/// y = gelu(x).
 struct GeluFwd {
   TensorView x, y;
   GeluKind kind = GeluKind::erf;
 };
+/// dx (+)= dy gelu'(x).
 struct GeluBwd {
   TensorView x, dy, dx;
   GeluKind kind = GeluKind::erf;
@@ -117,6 +122,7 @@ struct CreluBwd {
 struct BranchScaleFwd {
   TensorView x, scale /*[C] x*/, mask /*stat [B]*/, y;
 };
+/// dx (+)= dy scale mask; dscale [C] (+)= sum over samples and tokens of dy x mask.
 struct BranchScaleBwd {
   TensorView x, scale, mask, dy, dx, dscale;
   bool accumulate = false, accumulate_params = false;
@@ -154,6 +160,7 @@ struct PatchifyBwd {
 struct TokensFwd {
   TensorView patches /*[B,n,C]*/, prefix /*[p,C]*/, pos /*[p+n|n, C]*/, out;
 };
+/// Gradients of TokensFwd: dprefix and dpos are sums over the batch.
 struct TokensBwd {
   TensorView dout, dpatches, dprefix, dpos;  // each may be absent
   bool accumulate = false, accumulate_prefix = false, accumulate_pos = false;
@@ -164,6 +171,7 @@ struct PoolFwd {
   TensorView x /*[B,N,C]*/, out;
   std::int64_t first = 0, count = 1;
 };
+/// Gradient of PoolFwd.
 struct PoolBwd {
   TensorView dout, dx;
   std::int64_t first = 0, count = 1;
@@ -187,32 +195,40 @@ struct CrossEntropy {
 
 // ---- elementwise and reductions -------------------------------------------------------------------------------------
 
+/// to = from, converted.
 struct Cast {
   TensorView from, to;
 };  // any dtype to any dtype, same element count
+/// Every element = value.
 struct Fill {
   TensorView x;
   double value = 0.0;
 };
+/// out = a + b.
 struct Add {
   TensorView a, b, out;
 };  // out may be a or b
+/// y += alpha x.
 struct Axpy {
   TensorView x, y;
   double alpha = 1.0;
 };  // y += alpha x; dtypes may differ
+/// y (+)= x times a number on the device.
 struct ScaleBy {
   TensorView x, factor /*stat [1]*/, y;
   bool accumulate = false;
 };  // y (+)= x * factor[0]
+/// out (+)= the sum over rows.
 struct ColumnSum {
   TensorView x /*[R,C]*/, out /*[C]*/;
   bool accumulate = false;
 };
+/// The mean of all elements, times scale.
 struct Mean {
   TensorView x /*[n]*/, out /*stat [1]*/;
   double scale = 1.0;
 };  // out = scale / n * sum x
+/// The inner product of all elements.
 struct Dot {
   TensorView a, b, out /*f64 [1]*/;
 };  // fixed order, accumulated in double per chunk

@@ -52,6 +52,7 @@ enum class ArrowSchedule : std::uint8_t { constant, linear, exponential };
 
 enum class ArrowGraft : std::uint8_t { none, sgd, adamw };
 
+/// The settings of one ARROW group; docs/arrow.md explains each.
 struct ArrowOptions {
   int window = 8;
   // absolute: alpha I + beta C; dimensionless: alpha I + kappa C / tr(C); relative: alpha = rho beta tr(C) / r

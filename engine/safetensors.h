@@ -23,6 +23,7 @@
 
 namespace eg {
 
+/// A tensor and what a file calls it.
 struct NamedTensor {
   std::string name;
   Tensor tensor;
@@ -38,6 +39,8 @@ struct SafetensorsEntry {
   std::uint64_t bytes = 0;
 };
 
+/// An open file whose header was checked: names, types, shapes, and that the data lies inside. Tensors are read when
+/// asked for.
 class SafetensorsFile {
  public:
   /// The largest header accepted, as in the reference implementation.

@@ -10,6 +10,7 @@
 
 namespace eg {
 
+/// The extents of a tensor, outermost first; a value type without allocation.
 class Shape {
  public:
   static constexpr int kMaxRank = 6;

@@ -55,6 +55,7 @@ struct TensorView {
   }
 };
 
+/// A handle on a contiguous block of numbers with a shape, on one device. Copies share the numbers; clone() does not.
 class Tensor {
  public:
   Tensor() = default;  // empty: no storage, operator bool is false

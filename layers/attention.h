@@ -9,6 +9,7 @@
 
 namespace eg {
 
+/// Multi-head self-attention of one block: one fused projection in, one out.
 struct Attention {
   Linear qkv;                          // C -> 3C; rows are q, k, v thirds, heads inside each
   std::optional<Norm> q_norm, k_norm;  // over the head width, both or neither (Dehghani et al. 2023, arXiv:2302.05442)

@@ -13,6 +13,7 @@
 
 namespace eg {
 
+/// A pre-norm transformer block: x + attn(norm1(x)), then x + mlp(norm2(x)), each branch with an optional layer scale.
 struct Block {
   Norm norm1;
   Attention attn;
@@ -32,6 +33,7 @@ void visit_params(Block& b, F&& f) {
   if (b.ls2) f(*b.ls2);
 }
 
+/// Block `index` with timm's names, "blocks.<index>....".
 Block make_block(const VitConfig& c, int index);
 
 /// What the blocks hand to each other: the residual stream, and the branch that is still to be added to it (empty at
@@ -41,6 +43,7 @@ struct ResidualStream {
   Tensor x, branch;
 };
 
+/// How a block runs this time, and who looks on.
 struct BlockContext {
   double eps = 1e-6;
   const StepRecord* drop_step = nullptr;          // set: stochastic depth is on, with the masks of this step

@@ -5,6 +5,7 @@
 
 namespace eg {
 
+/// Gain and offset of a layer norm.
 struct Norm {
   Param weight, bias;  // gamma [C], beta [C]
 };

@@ -5,6 +5,7 @@
 
 namespace eg {
 
+/// The parameters of y = x W^T + b.
 struct Linear {
   Param weight, bias;  // [O,I], [O]
 };

@@ -6,6 +6,7 @@
 
 namespace eg {
 
+/// The parameters of a block's perceptron, and its activation.
 struct Mlp {
   Linear fc1, fc2;
   Activation activation = Activation::gelu;
@@ -30,6 +31,7 @@ Tensor forward(const Mlp& m, const Tensor& x, const See& see) {
   return forward(m.fc2, m.activation == Activation::crelu ? crelu(z) : gelu(z, m.gelu));
 }
 
+/// Parameters "<name>.fc1...." and "<name>.fc2....", sized as the configuration says.
 inline Mlp make_mlp(const std::string& name, const VitConfig& c, int block) {
   return {make_linear(name + ".fc1", c.hidden(), c.dim, Module::fc1, block),
           make_linear(name + ".fc2", c.dim, c.hidden_outputs(), Module::fc2, block), c.activation, c.gelu};

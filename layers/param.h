@@ -46,6 +46,7 @@ struct UnitLink {
   int fc1_weight = -1, fc1_bias = -1, fc2_weight = -1, fc2_bias = -1;
 };
 
+/// A learnable tensor, what it is for, and where its numbers lie.
 struct Param {
   std::string name;  // timm's: "blocks.3.attn.qkv.weight"
   Role role = Role::weight;

@@ -8,6 +8,7 @@
 
 namespace eg {
 
+/// What turns images into tokens.
 struct PatchEmbed {
   std::optional<Param> cls_token, reg_token, pos_embed;  // [1,1,C], [1,registers,C], [1,positions,C]
   Linear proj;                                           // weight [C, channels, P, P], as a convolution stores it
@@ -23,6 +24,7 @@ void visit_params(PatchEmbed& e, F&& f) {
   visit_params(e.proj, f);
 }
 
+/// The parameters that the configuration asks for, with timm's names.
 PatchEmbed make_patch_embed(const VitConfig& c);
 
 /// images u8 or float [B,channels,S,S'] -> tokens [B,N,C]: class token, registers, patches in row order. mean and

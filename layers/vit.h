@@ -21,6 +21,7 @@
 
 namespace eg {
 
+/// The network: its configuration and its layers, in forward order.
 struct Vit {
   VitConfig config;
   PatchEmbed embed;
@@ -56,6 +57,7 @@ struct VitProbe {
   std::function<Tensor(int block, const Tensor& mixed)> mixed;
 };
 
+/// What forward needs beside the images.
 struct VitContext {
   bool training = false;             // stochastic depth drops branches
   const StepRecord* step = nullptr;  // needed when training with drop_path > 0
@@ -76,6 +78,7 @@ Tensor forward_features(Vit& v, const Tensor& images, const VitContext& c);
 /// b, group depth everything else. unwatch() must run before the tape dies; Watched does both.
 void watch(Tape& tape, Vit& v, bool accumulate);
 void unwatch(Vit& v);
+/// Makes the parameters leaves of a tape for as long as it lives.
 class Watched {
  public:
   Watched(Tape& tape, Vit& v, bool accumulate) : v_(v) { watch(tape, v, accumulate); }

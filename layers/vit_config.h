@@ -10,6 +10,7 @@
 
 namespace eg {
 
+/// Learned positions, or fixed sines and cosines.
 enum class PosEmbed : std::uint8_t { learned, sincos };
 /// Of the MLP's hidden units. crelu: concatenated ReLU (Shang et al. 2016, arXiv:1603.05201), which gives the second
 /// matrix two inputs for each unit; two thirds of the units make the same number of parameters and operations.
@@ -23,6 +24,7 @@ struct MemoryPlan {
   double total() const { return weights + gradients + activations; }
 };
 
+/// The network in numbers. The defaults are ViT-Ti with 4 x 4 patches on 32 x 32 images.
 struct VitConfig {
   int image_size = 32, patch = 4, channels = 3;
   int dim = 192, depth = 12, heads = 3, classes = 10;

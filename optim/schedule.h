@@ -5,6 +5,7 @@
 
 namespace eg {
 
+/// The shape of the learning rate after warm-up.
 enum class Schedule : std::uint8_t { constant, linear, cosine };
 
 /// "constant", "linear" (to zero) or "cosine" (to zero; Loshchilov & Hutter 2017, arXiv:1608.03983). Throws

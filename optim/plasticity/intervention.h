@@ -16,6 +16,7 @@ namespace eg {
 /// because any later write would break what it promises.
 enum class Stage : int { scaling, noise, replacement, clipping, projection };
 
+/// A method beside an update rule. The loop calls its functions at the places of a step that they name.
 class Intervention {
  public:
   virtual ~Intervention() = default;
@@ -56,6 +57,7 @@ class Intervention {
 /// A base optimizer and what works beside it, as one optimizer.
 std::unique_ptr<Optimizer> combine(std::unique_ptr<Optimizer> base, std::vector<std::unique_ptr<Intervention>> parts);
 
+/// Makes one from its options, for a model. Throws Error{usage}.
 using MakeIntervention = std::unique_ptr<Intervention> (*)(const MethodSpec&, const Parameters&);
 // One per file of this folder.
 std::unique_ptr<Intervention> make_l2(const MethodSpec& spec, const Parameters& p);
