@@ -142,7 +142,8 @@ void add_data_command(CLI::App& app, std::function<int()>& run) {
       "Write a contact sheet: one row per class of one task, as the network would see it\n"
       "Example: evergrad data preview --stream folder --data images_background --image-size 64 --out sheet.png\n"
       "Example: evergrad data preview --protocol input-permutation --task 3");
-  see->add_option("--stream", a->kind, "procedural, cifar10, cifar100, idx, folder or sequence:PART+PART")->capture_default_str();
+  see->add_option("--stream", a->kind, "procedural, cifar10, cifar100, idx, folder or sequence:PART+PART")
+      ->capture_default_str();
   see->add_option("--data", a->data, "Folder of the data set");
   see->add_option("--protocol", a->protocol,
                   "How the stream makes tasks (class-subset, input-permutation, domain, ...)")
