@@ -50,7 +50,8 @@ struct BlockContext {
   bool first_token_only = false;                  // after the mixing of tokens, go on with token 0 alone
   std::function<void(const Tensor&)> see_qkv;     // may be empty; gets the packed queries, keys, values [B,N,3C]
   std::function<void(const Tensor&)> see_hidden;  // may be empty; gets fc1's output [...,hidden], before the GELU
-  std::function<Tensor(const Tensor&)> through_mixed;  // may be empty; what it returns replaces the mixed tokens [B,N,C]
+  std::function<Tensor(const Tensor&)>
+      through_mixed;  // may be empty; what it returns replaces the mixed tokens [B,N,C]
 };
 
 /// in.x [B,N,C] -> {[B,N,C], [B,N,C]}, or {[B,C], [B,C]} with first_token_only. What happens to a token after the
