@@ -25,7 +25,7 @@ void apply_flags(const CLI::App& sub, const std::string& file, const char* comma
   flags.parse(given);
   apply_config(flags, file);
   // Finite differences of gradients need more digits than bf16 has.
-  if (sub.get_option("--precision")->count() == 0 && machine.device != "reference") machine.precision = "fp32";
+  if (sub.get_option("--precision")->count() == 0) machine.precision = machine.device == "reference" ? "auto" : "fp32";
 }
 
 }  // namespace

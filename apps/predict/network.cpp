@@ -21,7 +21,7 @@ void configure(CLI::App& app, MachineOptions& machine, const std::string& file, 
   app.parse(given);
   const bool chosen = app.get_option("--precision")->count() > 0;
   apply_config(app, file);
-  if (!chosen && machine.device != "reference") machine.precision = "fp32";
+  if (!chosen) machine.precision = machine.device == "reference" ? "auto" : "fp32";
 }
 
 std::vector<std::string> numbers(std::int64_t count) {
