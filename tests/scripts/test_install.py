@@ -48,7 +48,7 @@ def examples(prefix, scratch, build):
     holds(run([built / "autograd"]), "(passed)", "gradient 0.000 0.000 0.100 0.667 0.233 0.000")
     out = run([built / "train_vit", "--epochs", "1"])
     accuracy = float(re.search(r"epoch 1/1: train loss \S+, test accuracy ([\d.]+)%", out).group(1))
-    if accuracy < 20:  # ten classes
+    if accuracy < 50:  # of ten classes; 79 where it was written
         raise SystemExit(f"train_vit learned nothing in its first epoch:\n{out}")
     holds(run([built / "train_vit", "--data", "/nowhere"], expect=1), "train_vit: ", "/nowhere")
     return built
@@ -80,14 +80,13 @@ def plugin(prefix, built, scratch):
     refused(scratch / "absent.so", "my-method", 1, "absent.so", "no such file")
     refused(scratch, "my-method", 1, "no such file")
     broken = scratch / "broken.so"
-    broken.write_bytes(library.read_bytes()[:4096])
-    refused(broken, "my-method", 1, "broken.so", "cannot be loaded")
-    broken.write_text("not a library")
-    refused(broken, "my-method", 1, "broken.so", "cannot be loaded")
+    whole = library.read_bytes()
+    for content in (b"", b"not a library", whole[:40], whole[:4096], whole[:len(whole) // 2]):
+        broken.write_bytes(content)
+        refused(broken, "my-method", 1, "broken.so", "not a complete shared object")
     # The tag is plain text in the file: one of another version.
-    data = library.read_bytes()
-    assert data.count(b"evergrad 0.") == 1, "the tag stands more than once in the plugin"
-    broken.write_bytes(data.replace(b"evergrad 0.", b"evergrad 9."))
+    assert whole.count(b"evergrad 0.") == 1, "the tag does not stand once in the plugin"
+    broken.write_bytes(whole.replace(b"evergrad 0.", b"evergrad 9."))
     refused(broken, "my-method", 1, "another build", "evergrad 9.", "evergrad 0.", "Compile it again")
     copy = scratch / "copy.so"
     shutil.copy(library, copy)
