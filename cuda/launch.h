@@ -21,6 +21,8 @@ struct LaunchRequest {
   std::size_t parameter_bytes = 0;
 };
 void launch_checked(const LaunchRequest& request, Stream stream);
+/// Shared memory that the current device gives a block at most, in bytes.
+std::size_t most_shared_bytes();
 
 /// Enqueues kernel(params) on the stream. An empty grid is not an error: nothing runs. Throws Error{usage} naming the
 /// kernel when a limit of the device is exceeded.

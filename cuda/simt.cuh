@@ -37,11 +37,13 @@
 #endif
 
 /// Before a loop whose trip count the compiler knows: no loop is left of it, so that arrays indexed in it stay in
-/// registers.
+/// registers. EVERGRAD_NO_UNROLL: the loop stays one, where copies of its body would need more registers than there are.
 #if defined(__CUDACC__)
 #define EVERGRAD_UNROLL _Pragma("unroll")
+#define EVERGRAD_NO_UNROLL _Pragma("unroll 1")
 #else
 #define EVERGRAD_UNROLL _Pragma("GCC unroll 64")
+#define EVERGRAD_NO_UNROLL
 #endif
 
 namespace eg::EVERGRAD_BACKEND {
@@ -151,6 +153,26 @@ __device__ __forceinline__ float reciprocal_fast(float x) {
 }
 __device__ __forceinline__ float divide_fast(float a, float b) { return a * reciprocal_fast(b); }
 __device__ __forceinline__ float exp_fast(float x) { return exp2_fast(x * 1.44269504f); }
+
+// threadIdx.x and so on, read anew at each use: what is computed from them inside a loop is computed there, and does not
+// occupy registers all the way through.
+#if defined(__CUDA_ARCH__)
+#define EVERGRAD_REREAD(name, special, value)             \
+  __device__ __forceinline__ int name() {                 \
+    int x;                                                \
+    asm volatile("mov.u32 %0, %%" special ";" : "=r"(x)); \
+    return x;                                             \
+  }
+#else
+#define EVERGRAD_REREAD(name, special, value) \
+  __device__ __forceinline__ int name() { return int(value); }
+#endif
+EVERGRAD_REREAD(reread_thread_x, "tid.x", threadIdx.x)
+EVERGRAD_REREAD(reread_threads_x, "ntid.x", blockDim.x)
+EVERGRAD_REREAD(reread_block_x, "ctaid.x", blockIdx.x)
+EVERGRAD_REREAD(reread_blocks_x, "nctaid.x", gridDim.x)
+EVERGRAD_REREAD(reread_block_y, "ctaid.y", blockIdx.y)
+#undef EVERGRAD_REREAD
 
 // ---- shared memory --------------------------------------------------------------------------------------------------
 

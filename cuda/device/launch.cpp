@@ -33,6 +33,14 @@ void allow_shared(const LaunchRequest& r, int device) {
 
 }  // namespace
 
+std::size_t most_shared_bytes() {
+  int device = 0, bytes = 0;
+  check_cuda(cudaGetDevice(&device), "asking for the current device");
+  check_cuda(cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device),
+             "asking how much shared memory a block may have");
+  return std::size_t(bytes);
+}
+
 void launch_checked(const LaunchRequest& r, Stream stream) {
   if (r.grid.x == 0 || r.grid.y == 0 || r.grid.z == 0) return;
   check(r.kernel != nullptr, Kind::internal, [&] { return cat("kernel ", r.name, ": no kernel was chosen"); });

@@ -19,6 +19,9 @@
 #include "engine/parallel.h"
 
 namespace eg::EVERGRAD_BACKEND {
+
+std::size_t most_shared_bytes() { return emulated::settings().shared_bytes; }
+
 namespace {
 
 using emulated::Block;
@@ -34,7 +37,7 @@ void check_limits(const LaunchRequest& r) {
   if (r.grid.x > 0x7fffffffu) refuse("grid width", r.grid.x, 0x7fffffff);
   if (r.grid.y > 65535) refuse("grid height", r.grid.y, 65535);
   if (r.grid.z > 65535) refuse("grid depth", r.grid.z, 65535);
-  if (r.shared_bytes > 227 * 1024) refuse("shared memory", r.shared_bytes, 227 * 1024);
+  if (r.shared_bytes > most_shared_bytes()) refuse("shared memory", r.shared_bytes, most_shared_bytes());
   check(threads > 0, Kind::usage, [&] { return cat("kernel ", r.name, ": a block without threads"); });
   check(r.kernel != nullptr, Kind::internal, [&] { return cat("kernel ", r.name, ": no kernel was chosen"); });
 }

@@ -21,12 +21,13 @@
 
 namespace eg::emulated {
 
-/// What EVERGRAD_EMULATED says: "workers=2,schedule=random:7,streams=lazy:3", any part of it.
+/// What EVERGRAD_EMULATED says: "workers=2,schedule=random:7,streams=lazy:3,shared=99", any part of it (shared in KiB).
 struct Settings {
   int workers = 0;  // most OS threads that run blocks; 0: as many as evergrad uses threads
   Schedule schedule;
   bool lazy = false;
   std::uint64_t stream_seed = 0;
+  std::size_t shared_bytes = 227 * 1024;  // that a block gets at most: an H100's; smaller cards give less
 };
 /// Throws Error{usage} naming the part that is wrong.
 Settings parse_settings(std::string_view text);

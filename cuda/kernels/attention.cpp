@@ -19,7 +19,7 @@ AttentionParams params_of(const TensorView& qkv, const TensorView& lse, double s
   p.qkv = operand(qkv), p.out = p.dout = p.dqkv = operand({});
   p.lse = lse.as<float>(), p.delta = p.entropy = p.map = nullptr;
   p.images = qkv.dim(0), p.tokens = int(qkv.dim(1)), p.heads = int(qkv.dim(3)), p.width = int(qkv.dim(4)),
-  p.scale = float(scale);
+  p.scale = float(scale), p.scale2 = float(scale * 1.4426950408889634);
   p.chunk = 0, p.accumulate = false;
   return p;
 }
@@ -33,7 +33,7 @@ bool tensor_cores_can(const AttentionParams& p, std::initializer_list<const Tens
 /// All tokens (rounded up to the 64 that a warp takes at once) if they fit, else what fits.
 int chunk_of(const AttentionParams& p) {
   const int all = (p.tokens + 63) / 64 * 64;
-  const int fits = int(kMostShared / attention_shared_bytes(1, p.width)) / 64 * 64;
+  const int fits = int(min_of(kMostShared, most_shared_bytes()) / attention_shared_bytes(1, p.width)) / 64 * 64;
   return min_of(all, fits);
 }
 
@@ -54,6 +54,19 @@ void launch_rows(const char* name, AttentionKernel kernel, const AttentionParams
          s, p);
 }
 
+/// Whether the backward pass can go through one kernel. This depends on the card: a block of an A100 gets 163 KiB of shared
+/// memory, one of a consumer card 99, one of an H100 227.
+bool fits_short(const AttentionParams& p) {
+  const ShortShape shape = attention_bwd_short_shape(p.tokens, p.width);
+  return p.images < 65536 && shape.groups > 0 && attention_bwd_short_bytes(p.tokens, p.width) <= most_shared_bytes();
+}
+void launch_short(const AttentionParams& p, Stream s) {
+  const ShortShape shape = attention_bwd_short_shape(p.tokens, p.width);
+  launch("attention_bwd short", attention_bwd_short_kernel(p.width, shape.groups),
+         dim3(unsigned(p.heads), unsigned(p.images)), dim3(unsigned(shape.warps) * kWarp),
+         attention_bwd_short_bytes(p.tokens, p.width), s, p);
+}
+
 }  // namespace
 
 void attention_fwd(const AttentionFwd& a, Stream s) {
@@ -71,9 +84,11 @@ void attention_fwd(const AttentionFwd& a, Stream s) {
 void attention_bwd(const AttentionBwd& a, Stream s) {
   AttentionParams p = params_of(a.qkv, a.lse, a.scale);
   p.out = operand(a.out), p.dout = operand(a.dout), p.dqkv = operand(a.dqkv), p.accumulate = a.accumulate;
+  const bool tensor_cores = tensor_cores_can(p, {&a.qkv, &a.out, &a.dout, &a.dqkv});
+  if (tensor_cores && fits_short(p)) return launch_short(p, s);
   p.delta = static_cast<float*>(
       scratch(s, std::size_t(max_of<std::int64_t>(p.images * p.heads * p.tokens, 1)) * sizeof(float)).data);
-  if (tensor_cores_can(p, {&a.qkv, &a.out, &a.dout, &a.dqkv})) {
+  if (tensor_cores) {
     p.chunk = chunk_of(p);
     launch_tiles("attention_bwd queries", attention_bwd_queries_kernel(p.width), p, s);
     launch_tiles("attention_bwd keys", attention_bwd_keys_kernel(p.width), p, s);

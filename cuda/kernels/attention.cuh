@@ -1,4 +1,4 @@
-// cuda/kernels/attention.cuh - what the three tensor-core kernels of attention share: where vectors lie, tiles in
+// cuda/kernels/attention.cuh - what the tensor-core kernels of attention share: where vectors lie, tiles in
 // shared memory, fragments.
 #pragma once
 #include "cuda/kernels/attention.h"
@@ -9,30 +9,49 @@ inline constexpr float kLog2e = 1.4426950408889634f, kLn2 = 0.6931471805599453f;
 
 /// One head of one image in an array of packed vectors.
 struct HeadOf {
-  bf16* at;             // vector of token 0
-  std::int64_t stride;  // elements from one token to the next
+  bf16* at;    // vector of token 0
+  int stride;  // elements from one token to the next
 };
-__device__ __forceinline__ HeadOf packed(const Operand& o, const AttentionParams& p, int part, int parts) {
-  const std::int64_t image = blockIdx.x / unsigned(p.heads), head = blockIdx.x % unsigned(p.heads);
-  const std::int64_t stride = std::int64_t(parts) * p.heads * p.width;
-  return {static_cast<bf16*>(o.data) + image * p.tokens * stride + (part * std::int64_t(p.heads) + head) * p.width,
+__device__ __forceinline__ HeadOf packed(const Operand& o, const AttentionParams& p, int part, int parts,
+                                         std::int64_t image, int head, int heads) {
+  const int stride = parts * heads * p.width;
+  return {static_cast<bf16*>(o.data) + image * p.tokens * stride + (part * std::int64_t(heads) + head) * p.width,
           stride};
 }
+/// In a grid of images x heads along one axis.
+__device__ __forceinline__ HeadOf packed(const Operand& o, const AttentionParams& p, int part, int parts) {
+  return packed(o, p, part, parts, blockIdx.x / unsigned(p.heads), int(blockIdx.x % unsigned(p.heads)), p.heads);
+}
 
-template <int kWidth>
+/// Two neighbours of a row, rounded.
+__device__ __forceinline__ void store_pair(bf16* to, float x, float y, bool accumulate) {
+  if (accumulate) {
+    const auto old = load_vec<Vec<bf16, 2>>(to);
+    x += float(old.v[0]), y += float(old.v[1]);
+  }
+  Vec<bf16, 2> out;
+  out.v[0] = to_bf16(x), out.v[1] = to_bf16(y);
+  store_vec(to, out);
+}
+
+/// kAtOnce: keys (or queries) in registers at once.
+template <int kWidth, int kAtOnce = (kWidth > 80 ? 32 : 64)>
 struct AttentionTiles {
   static constexpr int kPitch = kWidth + 8;  // an odd number of 16-byte pieces: eight rows lie in different banks
   static constexpr int kThreads = kAttentionWarps * kWarp;
-  static constexpr int kSteps = kWidth / 16;          // along the head width
-  static constexpr int kSub = kWidth > 80 ? 32 : 64;  // keys (or queries) in registers at once
+  static constexpr int kSteps = kWidth / 16;  // along the head width
+  static constexpr int kSub = kAtOnce;
 
   /// Starts the copy of `chunk` tokens from token `first`; what lies beyond the last token becomes zero.
-  static __device__ __forceinline__ void fetch(bf16* to, const HeadOf& h, int first, int chunk, int tokens) {
+  static __device__ __forceinline__ void fetch(bf16* to, const HeadOf& h, int first, int chunk, int tokens,
+                                               int threads = kThreads) {
     constexpr int kPieces = kWidth / 8;
-    for (int n = int(threadIdx.x); n < chunk * kPieces; n += kThreads) {
+    EVERGRAD_NO_UNROLL
+    for (int n = int(threadIdx.x); n < chunk * kPieces; n += threads) {
       const int r = n / kPieces, piece = n % kPieces;
       const bool inside = first + r < tokens;
-      cp_async_16(to + r * kPitch + piece * 8, h.at + (inside ? (first + r) * h.stride + piece * 8 : 0), inside);
+      cp_async_16(to + r * kPitch + piece * 8, h.at + (inside ? std::int64_t(first + r) * h.stride + piece * 8 : 0),
+                  inside);
     }
   }
   /// 16 rows from token `first` as fragments of a left operand, straight from memory.
@@ -47,7 +66,8 @@ struct AttentionTiles {
         for (int right = 0; right < 2; ++right) {
           std::uint32_t pair = 0;
           if (row < tokens) {
-            const auto v = load_vec<Vec<bf16, 2>>(h.at + row * h.stride + 16 * k + 8 * right + lane % 4 * 2);
+            const auto v =
+                load_vec<Vec<bf16, 2>>(h.at + std::int64_t(row) * h.stride + 16 * k + 8 * right + lane % 4 * 2);
             pair = std::uint32_t(v.v[0].bits) | std::uint32_t(v.v[1].bits) << 16;
           }
           r[k][half + 2 * right] = pair;
@@ -102,17 +122,9 @@ struct AttentionTiles {
       if (row >= tokens) continue;
       const float factor = half ? lower : upper;
       EVERGRAD_UNROLL
-      for (int c = 0; c < kWidth / 8; ++c) {
-        bf16* const to = h.at + row * h.stride + 8 * c + lane % 4 * 2;
-        float x = d[c][2 * half] * factor, y = d[c][2 * half + 1] * factor;
-        if (accumulate) {
-          const auto old = load_vec<Vec<bf16, 2>>(to);
-          x += float(old.v[0]), y += float(old.v[1]);
-        }
-        Vec<bf16, 2> out;
-        out.v[0] = to_bf16(x), out.v[1] = to_bf16(y);
-        store_vec(to, out);
-      }
+      for (int c = 0; c < kWidth / 8; ++c)
+        store_pair(h.at + std::int64_t(row) * h.stride + 8 * c + lane % 4 * 2, d[c][2 * half] * factor,
+                   d[c][2 * half + 1] * factor, accumulate);
     }
   }
 };
@@ -125,6 +137,22 @@ __device__ __forceinline__ float row_sum(float v) {
 __device__ __forceinline__ float row_max(float v) {
   v = fmaxf(v, __shfl_xor_sync(kFullMask, v, 1));
   return fmaxf(v, __shfl_xor_sync(kFullMask, v, 2));
+}
+
+/// This lane's part of sum over d of a b, for its two rows.
+template <int kSteps>
+__device__ __forceinline__ void dot_rows(const std::uint32_t (&a)[kSteps][4], const std::uint32_t (&b)[kSteps][4],
+                                         float (&sum)[2]) {
+  sum[0] = sum[1] = 0.0f;
+  EVERGRAD_UNROLL
+  for (int k = 0; k < kSteps; ++k) {
+    EVERGRAD_UNROLL
+    for (int e = 0; e < 4; ++e) {
+      float a0, a1, b0, b1;
+      unpack_bf16(a[k][e], a0, a1), unpack_bf16(b[k][e], b0, b1);
+      sum[e % 2] += a0 * b0 + a1 * b1;
+    }
+  }
 }
 
 }  // namespace eg::EVERGRAD_BACKEND

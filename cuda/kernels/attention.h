@@ -12,8 +12,8 @@ struct AttentionParams {
   float *lse, *delta, *entropy, *map;
   std::int64_t images;
   int tokens, heads, width;
-  float scale;
-  int chunk;  // tokens of keys (or queries) that shared memory holds at once: a multiple of 16
+  float scale, scale2;  // scale2 = scale log2 e
+  int chunk;            // tokens of keys (or queries) that shared memory holds at once: a multiple of 16
   bool accumulate;
 };
 using AttentionKernel = void (*)(AttentionParams);
@@ -26,6 +26,40 @@ inline constexpr int kMostPlainWidth = 256;
 inline constexpr std::size_t attention_shared_bytes(int chunk, int width) {
   return std::size_t(2 * chunk) * std::size_t(width + 8) * 2 + std::size_t(2 * chunk) * 4;
 }
+/// The backward pass of a short sequence in one kernel, whose warps each own 16 keys, in one round over the queries or, for
+/// more keys, in two: most warps of a block, so that the registers of a multiprocessor suffice (16384 in each quarter).
+/// 0 for a width without that kernel.
+inline constexpr int attention_bwd_short_warps(int width, int groups) {
+  switch (width) {
+    case 32: return 16;
+    case 64: return groups == 1 ? 16 : 12;
+    case 80:
+    case 96:
+    case 128: return 8;
+    default: return 0;
+  }
+}
+inline constexpr int kShortQueries = 32;  // that pass through shared memory at once
+struct ShortShape {
+  int groups, warps;  // 0 groups: too long
+};
+inline constexpr ShortShape attention_bwd_short_shape(int tokens, int width) {
+  const int tiles = (tokens + kTileRows - 1) / kTileRows;
+  for (int groups = 1; groups <= 2 && tiles > 0; ++groups)
+    if (const int warps = (tiles + groups - 1) / groups; warps <= attention_bwd_short_warps(width, groups))
+      return {groups, warps};
+  return {0, 0};
+}
+/// Keys; two stages of queries and dO; two arrays of dS; lse and delta; dQ in fp32 where there are two groups.
+inline constexpr std::size_t attention_bwd_short_bytes(int tokens, int width) {
+  const ShortShape s = attention_bwd_short_shape(tokens, width);
+  const std::size_t keys = std::size_t(s.warps) * kTileRows, pitch = std::size_t(width) + 8;
+  const std::size_t queries = std::size_t((tokens + kShortQueries - 1) / kShortQueries) * kShortQueries;
+  return 2 * (keys * pitch + 4 * kShortQueries * pitch + 2 * keys * (kShortQueries + 8)) +
+         4 * queries * (2 + (s.groups > 1 ? pitch : 0));
+}
+/// Null for a width without a tensor-core kernel.
+AttentionKernel attention_bwd_short_kernel(int width, int groups);
 /// Null for a width without a tensor-core kernel (those are 32, 64, 80, 96, 128).
 AttentionKernel attention_fwd_kernel(int width);
 AttentionKernel attention_bwd_queries_kernel(int width);

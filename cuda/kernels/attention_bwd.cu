@@ -8,7 +8,7 @@
 // Mapping  queries kernel: warps own 16 queries, keys and values in shared memory; it leaves delta for the keys
 //          kernel, where warps own 16 keys, and queries and dO are in shared memory. Everything is summed in a fixed
 //          order.
-// Limits   any number of tokens; D 32, 64, 80, 96 or 128
+// Limits   any number of tokens; D 32, 64, 80, 96 or 128. Short sequences take attention_bwd_short.cu.
 #include "cuda/kernels/attention.cuh"
 
 namespace eg::EVERGRAD_BACKEND {
@@ -27,22 +27,6 @@ __device__ __forceinline__ void load_chunk(bf16* a, const HeadOf& from_a, bf16* 
   Tiles::fetch(b, from_b, begin, p.chunk, p.tokens);
   cp_async_commit();
   cp_async_wait<0>();
-}
-
-/// This lane's part of sum over d of a b, for its two rows.
-template <int kSteps>
-__device__ __forceinline__ void dot_rows(const std::uint32_t (&a)[kSteps][4], const std::uint32_t (&b)[kSteps][4],
-                                         float (&sum)[2]) {
-  sum[0] = sum[1] = 0.0f;
-  EVERGRAD_UNROLL
-  for (int k = 0; k < kSteps; ++k) {
-    EVERGRAD_UNROLL
-    for (int e = 0; e < 4; ++e) {
-      float a0, a1, b0, b1;
-      unpack_bf16(a[k][e], a0, a1), unpack_bf16(b[k][e], b0, b1);
-      sum[e % 2] += a0 * b0 + a1 * b1;
-    }
-  }
 }
 
 template <int kWidth>

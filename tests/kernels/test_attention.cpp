@@ -201,26 +201,74 @@ TEST_CASE("attention: forward agrees with the reference, with and without entrop
   });
 }
 
+namespace {
+
+void check_backward(const Problem& p, DType t, bool adds) {
+  EVERGRAD_CONFORMS(
+      attention_bwd, AttentionBwd, cat(p.qkv, " adds ", adds), t,
+      [&](Arguments& a) {
+        AttentionBwd b;
+        b.qkv = a.x("qkv", p.qkv);
+        const auto [out, lse] = forward_results(p, a.values().at("qkv"));
+        const auto from = [](const Vector& v) {
+          return Draw([v](const Key&, std::int64_t i) { return v[std::size_t(i)]; });
+        };
+        b.out = a.x("out", p.out(), from(out)), b.lse = a.stat("lse", p.rows(), from(lse));
+        b.dout = a.x("dout", p.out()), b.dqkv = a.x_out("dqkv", p.qkv, adds);
+        b.scale = p.scale, b.accumulate = adds;
+        return b;
+      },
+      [&](const Values& in, const Values& exact) { return backward_bounds(p, t, adds, in, exact); });
+}
+
+}  // namespace
+
 TEST_CASE("attention: backward agrees with the reference, with and without accumulation") {
   for_each_activation([](DType t) {
     for (const Problem& p : problems())
-      for (const bool adds : {false, true})
-        EVERGRAD_CONFORMS(
-            attention_bwd, AttentionBwd, cat(p.qkv, " adds ", adds), t,
-            [&](Arguments& a) {
-              AttentionBwd b;
-              b.qkv = a.x("qkv", p.qkv);
-              const auto [out, lse] = forward_results(p, a.values().at("qkv"));
-              const auto from = [](const Vector& v) {
-                return Draw([v](const Key&, std::int64_t i) { return v[std::size_t(i)]; });
-              };
-              b.out = a.x("out", p.out(), from(out)), b.lse = a.stat("lse", p.rows(), from(lse));
-              b.dout = a.x("dout", p.out()), b.dqkv = a.x_out("dqkv", p.qkv, adds);
-              b.scale = p.scale, b.accumulate = adds;
-              return b;
-            },
-            [&](const Values& in, const Values& exact) { return backward_bounds(p, t, adds, in, exact); });
+      for (const bool adds : {false, true}) check_backward(p, t, adds);
   });
+}
+
+TEST_CASE("attention: backward agrees with the reference at every head width of the tensor cores, around every tile") {
+  if (device_under_test().device == kCpu) return;  // has no tiles of its own there; small sizes are above
+  bool adds = false;
+  for (const std::int64_t width : {32, 64, 80, 96, 128})
+    for (const std::int64_t tokens : {1, 31, 32, 33, 65, 197, 257})
+      check_backward({{1, tokens, 3, tokens < 64 ? 2 : 1, width}, 1.0 / std::sqrt(double(width))}, DType::bf16,
+                     adds = !adds);
+}
+
+TEST_CASE("attention: backward of scores of 500 is finite, whatever stands in the rows that do not exist") {
+  if (device_under_test().device == kCpu) return;
+  for (const std::int64_t tokens : {17, 33}) {
+    const Problem p{{1, tokens, 3, 1, 32}, 1.0};
+    EVERGRAD_CONFORMS(
+        attention_bwd, AttentionBwd, cat("lse far below and above zero, ", tokens, " tokens"), DType::bf16,
+        [&](Arguments& a) {
+          // Queries of both signs against equal keys: lse near -500 or 500, and e^(0 - lse) overflows.
+          const Draw draw = [&](const Key& k, std::int64_t i) {
+            const std::int64_t part = i / 32 % 3, token = i / 96;
+            return part == 0 ? (token % 2 ? -4.0 : 4.0) : part == 1 ? 4.0 : k.normal(std::uint64_t(i));
+          };
+          AttentionBwd b;
+          b.qkv = a.x("qkv", p.qkv, draw);
+          const auto [out, lse] = forward_results(p, a.values().at("qkv"));
+          const auto from = [](const Vector& v) {
+            return Draw([v](const Key&, std::int64_t i) { return v[std::size_t(i)]; });
+          };
+          b.out = a.x("out", p.out(), from(out)), b.lse = a.stat("lse", p.rows(), from(lse));
+          b.dout = a.x("dout", p.out()), b.dqkv = a.x_out("dqkv", p.qkv);
+          b.scale = p.scale;
+          return b;
+        },
+        [&](const Values& in, const Values& exact) {
+          double least = 0.0;
+          for (const double s : in.at("lse")) least = std::min(least, s);
+          CHECK(least < -500.0);
+          return backward_bounds(p, DType::bf16, false, in, exact);
+        });
+  }
 }
 
 TEST_CASE("attention: a score of 500 neither overflows nor disturbs the other tokens") {

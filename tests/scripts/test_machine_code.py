@@ -19,7 +19,7 @@ import sys
 import tempfile
 
 ARCHITECTURES = ["sm_80", "sm_90a"]
-HOT = re.compile(r"matmul_device|attention_fwd_device|attention_bwd_(queries|keys)_deviceILi(32|64)E|layer_norm_|adam_device|11norm_device|"
+HOT = re.compile(r"matmul_device|attention_fwd_device|attention_bwd_short_device|attention_bwd_(queries|keys)_deviceILi(32|64)E|layer_norm_|adam_device|11norm_device|"
                  r"observe_device|base_device|cross_entropy|patchify|tokens_(fwd|bwd)_device|prompt_|elementwise_device|column_sum")
 MOST_SPILLED = 512  # bytes a thread, loads and stores together, of a kernel that is not hot
 
@@ -31,6 +31,9 @@ WANTED = {
     "attention_bwd": {"tensor cores": (r"\bHMMA\.16816", r"mma\.sync\.aligned\.m16n8k16"),
                       "matrix loads": (r"\bLDSM\b", r"ldmatrix\.sync"),
                       "asynchronous copies": (r"\bLDGSTS\b", r"cp\.async\.c[ag]")},
+    "attention_bwd_short": {"tensor cores": (r"\bHMMA\.16816", r"mma\.sync\.aligned\.m16n8k16"),
+                            "matrix loads": (r"\bLDSM\b", r"ldmatrix\.sync"),
+                            "asynchronous copies": (r"\bLDGSTS\b", r"cp\.async\.c[ag]")},
     "matmul": {"tensor cores": (r"\bHMMA\.16816", r"mma\.sync\.aligned\.m16n8k16"),
                "matrix loads": (r"\bLDSM\b", r"ldmatrix\.sync"),
                "asynchronous copies": (r"\bLDGSTS\b", r"cp\.async\.c[ag]")},
