@@ -46,7 +46,6 @@ struct AttentionTiles {
   static __device__ __forceinline__ void fetch(bf16* to, const HeadOf& h, int first, int chunk, int tokens,
                                                int threads = kThreads) {
     constexpr int kPieces = kWidth / 8;
-    EVERGRAD_NO_UNROLL
     for (int n = int(threadIdx.x); n < chunk * kPieces; n += threads) {
       const int r = n / kPieces, piece = n % kPieces;
       const bool inside = first + r < tokens;
