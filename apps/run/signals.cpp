@@ -27,6 +27,7 @@ void catch_stop_signals() {
   action.sa_flags = SA_RESTART;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  sigaction(SIGUSR1, &action, nullptr);
 }
 int stop_signal() { return received.load(); }
 int stop_exit_code() { return stop_signal() ? 128 + stop_signal() : 0; }

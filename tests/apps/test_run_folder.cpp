@@ -178,8 +178,10 @@ TEST_CASE("signals: the first sets the flag with its exit code") {
   CHECK(stop_signal() == SIGTERM);
   CHECK(stop_exit_code() == 143);
   clear_stop_signal();
-  ::signal(SIGINT, SIG_DFL);
-  ::signal(SIGTERM, SIG_DFL);
+  ::raise(SIGUSR1);  // Slurm's preemption
+  CHECK(stop_exit_code() == 138);
+  clear_stop_signal();
+  for (const int signal : {SIGINT, SIGTERM, SIGUSR1}) ::signal(signal, SIG_DFL);
 }
 
 TEST_CASE("signals: a second SIGINT ends the process at once with 130, a second SIGTERM does not") {
