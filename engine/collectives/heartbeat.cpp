@@ -12,6 +12,9 @@
 namespace eg {
 namespace {
 
+/// One rank writes a checkpoint while the others wait: slow disks are no failure.
+constexpr double kBusyDeadlines = 10.0;
+
 std::string seconds(double s) {
   char text[32];
   std::snprintf(text, sizeof text, "%.1f s", s);
@@ -40,18 +43,19 @@ std::string last_words(const FlightPosition& p) {
 std::string to_text(const Beat& b) {
   return pack({std::to_string(b.number), b.left ? "1" : "0", std::to_string(b.position.entered),
                std::to_string(b.position.done), std::to_string(std::int64_t(b.position.waiting * 1e6)), b.position.name,
-               std::to_string(b.position.bytes), b.who});
+               std::to_string(b.position.bytes), b.who, b.busy});
 }
 
 std::optional<Beat> beat_from(const std::string& text) {
   const auto f = text.size() < 4 ? std::nullopt : unpack(std::string_view(text).substr(4));
-  if (!f || f->size() != 8) return std::nullopt;
+  if (!f || f->size() != 9) return std::nullopt;
   Beat b;
   std::int64_t waiting = 0;
   const bool ok = read((*f)[0], &b.number) && read((*f)[2], &b.position.entered) && read((*f)[3], &b.position.done) &&
                   read((*f)[4], &waiting) && read((*f)[6], &b.position.bytes);
   if (!ok) return std::nullopt;
-  b.left = (*f)[1] == "1", b.position.waiting = double(waiting) * 1e-6, b.position.name = (*f)[5], b.who = (*f)[7];
+  b.left = (*f)[1] == "1", b.position.waiting = double(waiting) * 1e-6, b.position.name = (*f)[5], b.who = (*f)[7],
+  b.busy = (*f)[8];
   return b;
 }
 
@@ -103,15 +107,19 @@ std::optional<std::string> Heartbeat::stuck(double deadline, double) const {
   const FlightPosition& p = ranks_[std::size_t(me_)].beat.position;
   if (p.waiting < deadline * 7 / 8) return std::nullopt;
   std::string text;
+  bool busy = false;
   for (std::size_t r = 0; r < ranks_.size(); ++r) {
     const Heard& h = ranks_[r];
     if (int(r) == me_ || h.beat.position.entered > p.done) continue;
-    text +=
-        cat(text.empty() ? "" : "; ", "rank ", r, " (", h.beat.who, ") ",
-            h.beat.left ? "has left" : "is alive but late", ": it has not entered it; ", last_words(h.beat.position));
+    busy = busy || !h.beat.busy.empty();
+    text += cat(text.empty() ? "" : "; ", "rank ", r, " (", h.beat.who, ") ",
+                h.beat.left ? "has left" : "is alive but late",
+                h.beat.busy.empty() ? "" : cat(" (busy with ", h.beat.busy, ")"), ": it has not entered it; ",
+                last_words(h.beat.position));
   }
+  if (busy && p.waiting < kBusyDeadlines * deadline * 7 / 8) return std::nullopt;
   return cat("rank ", me_, " has waited ", seconds(p.waiting), " in ", place(p, p.done + 1), ", the deadline is ",
-             seconds(deadline), ". ",
+             seconds(busy ? kBusyDeadlines * deadline : deadline), ". ",
              text.empty() ? "All ranks have entered it and none has failed: the network or a device hangs"
                           : text + ". Raise --step-deadline if such a step is meant to take so long");
 }

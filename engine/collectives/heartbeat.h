@@ -16,7 +16,8 @@ struct Beat {
   std::uint64_t number = 0;  // grows with every beat
   bool left = false;         // the last beat of a rank that ended as it should
   FlightPosition position;
-  std::string who;  // "pid 12 on host x"
+  std::string who;   // "pid 12 on host x"
+  std::string busy;  // with what, outside of steps ("saving a checkpoint"), or empty
 };
 std::string to_text(const Beat& beat);
 /// Nothing when the text is not a beat.
@@ -34,7 +35,8 @@ class Heartbeat {
   /// - stopped: silent, for which nothing but the process or its host can be the cause;
   /// - gone: it left in good order while this rank still waits for it;
   /// - split: two ranks wait at the same place in different collectives;
-  /// - late: it beats, but has not entered the collective for which this rank waits;
+  /// - late: it beats, but has not entered the collective for which this rank waits (ten deadlines while it says that it is busy
+  ///   with something else than a step);
   /// - none: all have entered it, so network or device hang.
   std::optional<std::string> verdict(double deadline, double now) const;
 

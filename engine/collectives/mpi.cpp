@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <cstring>
 #include <functional>
 #include <limits>
@@ -51,8 +52,8 @@ class Mpi final : public Collectives {
 
   void all_reduce(void* data, std::int64_t count, DType dtype, Stream s) override {
     check_summable(dtype, "all_reduce");
-    if (size_ == 1 || count == 0) return;
     on_stream(s, "all_reduce", [=, this] {
+      if (size_ == 1 || count == 0) return;
       auto* const bytes = static_cast<std::byte*>(data);
       if (count * std::int64_t(size_of(dtype)) * size_ <= kSmall) return sum_small(bytes, count, dtype);
       for (std::int64_t at = 0; at < count; at += kPiece * size_)
@@ -61,7 +62,6 @@ class Mpi final : public Collectives {
   }
   void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype, Stream s) override {
     check_summable(dtype, "reduce_scatter");
-    if (count == 0) return;
     on_stream(s, "reduce_scatter", [=, this] {
       const std::int64_t width = std::int64_t(size_of(dtype));
       for (std::int64_t at = 0; at < count; at += kPiece) {
@@ -73,8 +73,8 @@ class Mpi final : public Collectives {
     });
   }
   void all_gather(const void* in, void* out, std::int64_t count, DType dtype, Stream s) override {
-    if (count == 0) return;
     on_stream(s, "all_gather", [=, this] {
+      if (count == 0) return;
       const std::int64_t width = std::int64_t(size_of(dtype));
       auto* const to = static_cast<std::byte*>(out);
       const auto* const from = static_cast<const std::byte*>(in);
@@ -132,6 +132,7 @@ class Mpi final : public Collectives {
     ordered_sum(parts, values.data(), n, DType::f64);
   }
   void abort(const std::string&) noexcept override { MPI_Abort(MPI_COMM_WORLD, 1); }
+  std::shared_ptr<const std::atomic<std::uint64_t>> complete() const { return complete_; }
 
  private:
   struct Piece {
@@ -150,9 +151,9 @@ class Mpi final : public Collectives {
 
   void on_stream(Stream s, const char* name, std::function<void()> work) const {
     if (device_.is_host())
-      work();
+      work(), ++*complete_;
     else
-      runtime(device_).call_host(s, name, std::move(work));
+      runtime(device_).call_host(s, name, [work = std::move(work), complete = complete_] { work(), ++*complete; });
   }
 
   /// Sends send(r) to and receives receive(r) from every other rank r.
@@ -223,6 +224,7 @@ class Mpi final : public Collectives {
   Device device_;
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
+  const std::shared_ptr<std::atomic<std::uint64_t>> complete_ = std::make_shared<std::atomic<std::uint64_t>>(0);
   std::vector<std::byte> scratch_;  // what others sent; host memory of every device that comes here
 };
 
@@ -234,6 +236,10 @@ std::unique_ptr<Collectives> mpi_ranks(Device device) {
   check(device.is_host() || device.type == DeviceType::emulated, Kind::device,
         [&] { return cat("MPI ranks compute on cpu or emulated, whose memory MPI can read, not on ", device); });
   return std::make_unique<Mpi>(device);
+}
+
+std::function<std::uint64_t()> mpi_progress(const Collectives& mpi) {
+  return [complete = dynamic_cast<const Mpi&>(mpi).complete()] { return complete->load(); };
 }
 
 }  // namespace eg
@@ -248,6 +254,8 @@ std::unique_ptr<Collectives> mpi_ranks(Device) {
   fail(Kind::usage,
        "this evergrad was built without MPI; install it (Debian: libopenmpi-dev, openmpi-bin) and build again");
 }
+
+std::function<std::uint64_t()> mpi_progress(const Collectives&) { return {}; }
 
 }  // namespace eg
 #endif

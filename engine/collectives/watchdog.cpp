@@ -8,6 +8,7 @@
 #include <exception>
 #include <iostream>
 
+#include "engine/collectives/wait_time.h"
 #include "engine/error.h"
 #include "engine/file.h"
 #include "engine/log.h"
@@ -34,13 +35,17 @@ Watchdog::Watchdog(std::unique_ptr<Store> line, WatchOptions options)
   thread_ = std::thread([this] { watch(); });
 }
 
-Watchdog::~Watchdog() {
+void Watchdog::stop_watching() {
   {
     const std::lock_guard lock(mutex_);
     stop_ = true;
   }
   changed_.notify_all();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
+}
+
+Watchdog::~Watchdog() {
+  stop_watching();
   if (std::uncaught_exceptions() > 0) {
     const std::string why = cat("rank ", line_->rank(), " (", mine_.who, ") ended with an error; see its output");
     line_->fail(why);
@@ -72,6 +77,31 @@ void Watchdog::step() {
   if (last_step_ >= 0.0) step_times_.push_back(t - last_step_);
   if (step_times_.size() > kStepTimes) step_times_.pop_front();
   last_step_ = t;
+  busy_.clear();
+}
+
+void Watchdog::busy(const std::string& what) {
+  const std::lock_guard lock(mutex_);
+  busy_ = what;
+}
+
+void Watchdog::write_into(const std::filesystem::path& run_folder) {
+  const std::lock_guard lock(mutex_);
+  options_.run_folder = run_folder;
+}
+
+void Watchdog::failed(const std::string& why) noexcept {
+  try {
+    stop_watching();  // unless it is ending this process already
+    if (over_ || options_.run_folder.empty()) return;
+    over_ = true;
+    const std::string text = cat("rank ", line_->rank(), " (", mine_.who, ") ended with an error: ", why);
+    line_->set_patience(farewell(deadline()));
+    line_->fail(text);
+    write_recorder(text);
+    wait_for_others();
+  } catch (const std::exception&) {  // the store has gone; this rank ends all the same
+  }
 }
 
 void Watchdog::capture_begins() {
@@ -147,6 +177,10 @@ void Watchdog::look() {
 
 void Watchdog::say(bool left) {
   ++mine_.number, mine_.left = left, mine_.position = recorder_.position();
+  {
+    const std::lock_guard lock(mutex_);
+    mine_.busy = busy_;
+  }
   line_->set(cat("beat/", line_->rank()), to_text(mine_));
 }
 
@@ -161,6 +195,7 @@ void Watchdog::end(const std::string& why) {
   line_->fail(why);
   write_recorder(why);
   wait_for_others();
+  ::usleep(200'000);  // a rank that failed by itself ends first: its exit code is the launcher's
   ::_exit(kLostRankExitCode);
 }
 
@@ -183,13 +218,18 @@ void Watchdog::write_recorder(const std::string& why) noexcept {
         cat("evergrad: rank ", line_->rank(), ": ", why, "\nevergrad: rank ", line_->rank(), " (", mine_.who,
             ") stops; start the same command again with --resume. Its last collectives:\n", recorder_.text());
     std::cerr << text << std::flush;
-    if (options_.run_folder.empty()) return;
+    std::filesystem::path folder;
+    {
+      const std::lock_guard lock(mutex_);
+      folder = options_.run_folder;
+    }
+    if (folder.empty()) return;
     LogLine head("flight");
     head.add("rank", line_->rank()).add("size", line_->size()).add("who", mine_.who).add("why", why);
     head.add("deadline_s", deadline())
         .add("time", std::int64_t(std::time(nullptr)))
         .raw("collectives", recorder_.json());
-    write_file(options_.run_folder / name, head.text() + "\n");
+    write_file(folder / name, head.text() + "\n");
   } catch (const std::exception& e) {  // a full disk must not keep this process alive
     std::cerr << "evergrad: rank " << line_->rank() << ": the flight recorder was not written: " << e.what()
               << std::endl;
@@ -240,13 +280,19 @@ class WatchedCollectives : public Collectives {
         [&] { all = inner_->all_gather_bytes(mine); });  // lengths may differ between ranks
     return all;
   }
+  void sum_on_host(std::span<double> values) override {
+    run("sum_on_host", std::int64_t(values.size_bytes()), false, [&] { inner_->sum_on_host(values); });
+  }
   void abort(const std::string& why) noexcept override { inner_->abort(why); }
+  Watchdog& watchdog() { return dog_; }
+  double seconds() const { return std::chrono::duration<double>(spent_).count(); }
 
  private:
   static std::int64_t bytes(std::int64_t count, DType t) { return count * std::int64_t(size_of(t)); }
   template <class Body>
   void run(const std::string& name, std::int64_t n, bool on_device, Body&& body) {
     const std::uint64_t sequence = dog_.enter(name, n, on_device);
+    const auto start = std::chrono::steady_clock::now();
     try {
       body();
     } catch (...) {
@@ -254,13 +300,25 @@ class WatchedCollectives : public Collectives {
       throw;
     }
     dog_.done(sequence, on_device);
+    spent_ += std::chrono::steady_clock::now() - start;
   }
   const std::unique_ptr<Collectives> inner_;
   Watchdog& dog_;
+  std::chrono::steady_clock::duration spent_{};
 };
+
+double seconds_in_collectives(const Collectives& ranks) {
+  const auto* const watched = dynamic_cast<const WatchedCollectives*>(&ranks);
+  return watched ? watched->seconds() : 0.0;
+}
 
 std::unique_ptr<Collectives> watched(std::unique_ptr<Collectives> inner, Watchdog& watchdog) {
   return std::make_unique<WatchedCollectives>(std::move(inner), watchdog);
+}
+
+Watchdog* watchdog_of(Collectives& ranks) {
+  auto* const found = dynamic_cast<WatchedCollectives*>(&ranks);
+  return found ? &found->watchdog() : nullptr;
 }
 
 }  // namespace eg

@@ -41,8 +41,15 @@ class Watchdog {
   Watchdog& operator=(const Watchdog&) = delete;
 
   FlightRecorder& recorder() { return recorder_; }
-  /// A training step has ended (its times set the default deadline).
+  /// A training step has ended (its times set the default deadline). Ends what busy() began.
   void step();
+  /// What this rank does outside of steps while others may wait for it: they then do for ten deadlines. Empty: a step again.
+  void busy(const std::string& what);
+  /// Where flight records go from now on.
+  void write_into(const std::filesystem::path& run_folder);
+  /// This rank ends with an error: the others hear why, all write their recorders, and the watch is over. Before write_into(),
+  /// when nothing has begun, only the last.
+  void failed(const std::string& why) noexcept;
   double deadline() const;  // seconds
 
   /// What is called between these two is being captured into a graph, not run; returns how many collectives that was.
@@ -63,16 +70,18 @@ class Watchdog {
   void look();
   void say(bool left);
   void end(const std::string& why);
+  void stop_watching();
   void write_recorder(const std::string& why) noexcept;
   bool asynchronous() const { return bool(options_.device_progress); }
   double now() const;
 
   const std::unique_ptr<Store> line_;
-  const WatchOptions options_;
+  WatchOptions options_;
   const std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   FlightRecorder recorder_;
   Heartbeat heard_;
   Beat mine_;
+  std::string busy_;
   std::atomic<bool> capturing_{false};
   std::uint64_t captured_ = 0;
   mutable std::mutex mutex_;
@@ -90,5 +99,7 @@ class Watchdog {
 
 /// `inner`, with every collective entered into the watchdog's recorder. The watchdog must outlive it.
 std::unique_ptr<Collectives> watched(std::unique_ptr<Collectives> inner, Watchdog& watchdog);
+/// The watchdog of what watched() returned, null for all others.
+Watchdog* watchdog_of(Collectives& ranks);
 
 }  // namespace eg

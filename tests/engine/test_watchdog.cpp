@@ -89,7 +89,7 @@ TEST_CASE("flight recorder: the last 64, and where a rank is") {
 
 TEST_CASE("heartbeat: a beat survives its text") {
   Beat b = beat(7, 12, 1.5, std::string("odd \"name\"\n"));
-  b.left = true;
+  b.left = true, b.busy = "saving a checkpoint";
   const auto read = beat_from(to_text(b));
   REQUIRE(read);
   CHECK(to_text(*read) == to_text(b));
@@ -131,6 +131,23 @@ TEST_CASE("heartbeat: who is at fault") {
   CHECK(says(late.verdict(10.0, 9.0), {"All ranks have entered it", "network or a device hangs"}));
   late.hear(2, beat(3, 5, 0.1, "barrier"), 9.0);
   CHECK(says(late.verdict(10.0, 9.0), {"different paths", "all_reduce f32", "rank 2", "barrier", "bug"}));
+}
+
+TEST_CASE("heartbeat: a rank that is busy outside of steps is waited for ten deadlines") {
+  Heartbeat h(0, 2, 0.0);
+  Beat busy = beat(1, 4, 0.0);
+  busy.busy = "saving a checkpoint";
+  h.hear(1, busy, 80.0);
+  h.hear(0, beat(1, 5, 80.0), 80.0);
+  CHECK_FALSE(h.verdict(10.0, 80.0));
+  h.hear(0, beat(2, 5, 88.0), 80.0);
+  CHECK(says(h.verdict(10.0, 80.0), {"rank 1 (pid 5 on host h) is alive but late (busy with saving a checkpoint)",
+                                     "the deadline is 100.0 s"}));
+  CHECK(says(h.verdict(10.0, 86.0), {"rank 1", "has not been heard"}));  // it must go on beating meanwhile
+  busy.number = 2, busy.busy = "";
+  h.hear(1, busy, 80.0);
+  h.hear(0, beat(3, 5, 9.0), 80.0);
+  CHECK(says(h.verdict(10.0, 80.0), {"is alive but late: it has not entered it"}));
 }
 
 TEST_CASE("heartbeat: a rank that never beat") {
@@ -192,6 +209,38 @@ TEST_CASE("watchdog: a verdict ends both ranks, once, with the reason of the fir
   const std::string why = first.get_future().get();
   CHECK(says(why, {"rank 1"}));
   CHECK(second.get_future().get() == why);
+}
+
+TEST_CASE("watchdog: an error that was caught tells the others why, once the run folder is known") {
+  const TemporaryFolder folder;
+  auto stores = memory_stores(2);
+  std::promise<std::string> heard;
+  Watchdog mine(stores[0]->second(), {.step_deadline = 8.0, .on_failure = [](const std::string&) {}});
+  Watchdog other(stores[1]->second(),
+                 {.step_deadline = 8.0, .on_failure = [&](const std::string& why) { heard.set_value(why); }});
+  mine.write_into(folder.path());
+  mine.failed("the disk is full");
+  CHECK(says(heard.get_future().get(), {"rank 0 (pid", "ended with an error: the disk is full"}));
+  CHECK(says(read_file(folder / "flight-rank-0.json"), {"the disk is full"}));
+
+  auto others = memory_stores(2);
+  Watchdog early(others[0]->second(), {.step_deadline = 8.0, .on_failure = [](const std::string&) {}});
+  early.failed("no such file");  // nothing has begun, and nobody's folder is written into
+  CHECK_FALSE(others[1]->trouble());
+}
+
+TEST_CASE("watchdog: what its decorator is asked for, and what stands in the recorder") {
+  auto stores = memory_stores(1);
+  Watchdog dog(stores[0]->second(), {.step_deadline = 60.0});
+  const auto ranks = watched(single_rank(), dog);
+  CHECK(watchdog_of(*ranks) == &dog);
+  CHECK(watchdog_of(*single_rank()) == nullptr);
+  double values[] = {1.0, 2.0};
+  ranks->sum_on_host(values);
+  REQUIRE(dog.recorder().entries().size() == 1);
+  CHECK(dog.recorder().entries()[0].name == "sum_on_host");
+  CHECK(dog.recorder().entries()[0].bytes == 16);
+  CHECK(dog.recorder().position().done == 1);
 }
 
 TEST_CASE("watchdog: an error on its way leaves the recorder and tells the others") {
