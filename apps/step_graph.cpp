@@ -3,6 +3,8 @@
 
 #include <iostream>
 
+#include "engine/collectives/watchdog.h"
+
 namespace eg {
 namespace {
 
@@ -64,10 +66,12 @@ void StepGraph::record(Recorded& r, const Body& body) {
   r.outputs = {};  // their memory belongs to the step that is recorded now
   bool recorded = false;
   std::string why = "the device does not record";
+  if (dog_) dog_->capture_begins();
   try {
     recorded = runtime(device_).capture(
         {}, [&] { body(r.inputs, r.outputs); }, &r.graph);
   } catch (const Error& e) { why = e.what(); }
+  if (dog_) r.collectives = dog_->capture_ends();
   if (recorded) {
     r.recorded = true;
     return;
@@ -93,6 +97,7 @@ const StepOutputs& StepGraph::run(const Batch& batch, const Tensor& class_mask, 
     copy_into(r.inputs, in);
   if (r.seen == 2) record(r, body);
   if (r.recorded) {
+    if (dog_) dog_->replayed(r.collectives);
     runtime(device_).replay(r.graph, {});
     ++replays_;
   } else {

@@ -12,6 +12,8 @@
 
 namespace eg {
 
+class Watchdog;
+
 /// What a step reads from its batch, on the trainer's device. All but images may be absent.
 struct StepInputs {
   std::int64_t count = 0;         // images of this rank
@@ -45,6 +47,8 @@ class StepGraph {
   /// next run. Says once on standard error why a device that should record does not.
   const StepOutputs& run(const Batch& batch, const Tensor& class_mask, std::int64_t classes, const Body& body);
   std::int64_t replays() const { return replays_; }
+  /// Hears of the collectives that recordings hold. Null: nobody.
+  void watched_by(Watchdog* dog) { dog_ = dog; }
 
  private:
   struct Recorded {
@@ -53,11 +57,13 @@ class StepGraph {
     Graph graph;
     std::int64_t seen = 0;
     bool recorded = false;
+    std::uint64_t collectives = 0;
   };
   void record(Recorded& r, const Body& body);
 
   Device device_;
   bool record_;
+  Watchdog* dog_ = nullptr;
   std::int64_t replays_ = 0;
   std::map<std::string, Recorded> by_signature_;
   StepOutputs plain_;

@@ -10,6 +10,7 @@
 #include "apps/weights/model_weights.h"
 #include "autograd/functions.h"
 #include "engine/collectives/agree.h"
+#include "engine/collectives/watchdog.h"
 #include "engine/file.h"
 #include "engine/memory.h"
 #include "layers/freeze.h"
@@ -85,6 +86,7 @@ Trainer::Trainer(const TrainerConfig& config)
   for (const Param* p : params_)
     if (!p->frozen) all_gradients_.push_back({p->offset, p->offset + p->size()});
 
+  graph_.watched_by(watchdog_of(*ranks_));
   const Parameters parameters{params_, &arena_, config.vit.depth};
   std::optional<Division> division;
   if (divided) division = Division::of(arena_.size, ranks_);

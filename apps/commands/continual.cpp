@@ -225,6 +225,7 @@ void add_continual_command(CLI::App& app, std::function<int()>& run) {
       "Killed? Run the same command with --resume: it goes on to the same result, bit for bit.\n"
       "Method options are written name:key=value, for example --methods adamw,arrow:window=16:kappa=30.");
   add_continual_options(*sub, *o, *config);
+  add_rank_options(*sub, o->ranks, true);
   sub->add_flag("--list-methods", *list, "Explain every method and stop")->group("What is compared");
   sub->add_option("--recipe", *recipe,
                   "A published protocol, or a small twin of one, by name: stream, model, methods and seeds; flags and "
@@ -238,6 +239,7 @@ void add_continual_command(CLI::App& app, std::function<int()>& run) {
       apply_config(*sub, *config);
       apply_recipe(*sub, *recipe);
       apply_init(*sub, o->model);
+      o->ranks.config = shared_flags(*sub);
       return run_continual(*o);
     };
   });

@@ -37,10 +37,12 @@ void add_train_command(CLI::App& app, std::function<int()>& run) {
       ->capture_default_str()
       ->check(number_in(0.0, 1e6));
   add_train_options(*sub, *o, *config);
+  add_rank_options(*sub, o->ranks, true);
   sub->callback([o, config, sub, &run] {
     run = [o, config, sub] {
       apply_config(*sub, *config);
       apply_init(*sub, o->model);
+      o->ranks.config = shared_flags(*sub);
       return run_training(*o);
     };
   });

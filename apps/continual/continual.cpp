@@ -20,6 +20,7 @@
 #include "apps/diagnosis/diagnosis.h"
 #include "apps/distributed/launch.h"
 #include "apps/distributed/rank_files.h"
+#include "apps/distributed/rank_times.h"
 #include "apps/run/checkpoint.h"
 #include "apps/run/progress.h"
 #include "apps/run/run_folder.h"
@@ -74,6 +75,7 @@ class Benchmark {
     folder_ = &folder;
     Checkpoints checkpoints = open_checkpoints(folder, *ranks_);
     checkpoints_ = &checkpoints;
+    keep_records(*ranks_, folder.path());
     Progress progress = rank_progress(*ranks_);
     progress_ = &progress;
     std::optional<Checkpoint> resumed = load(checkpoints);
@@ -81,6 +83,7 @@ class Benchmark {
     log_ = &log;
     if (!resumed) announce();
     catch_stop_signals();
+    times_.emplace(ranks_, folder.path());
     try {
       for (; at_.run < pairs_.size(); next_pair()) run_pair(resumed ? &*resumed : nullptr), resumed.reset();
     } catch (const Stopped& stopped) {
@@ -121,6 +124,7 @@ class Benchmark {
 
   void save(Trainer* trainer) {
     last_save_ = Clock::now();
+    say_busy(*ranks_, "saving a checkpoint");
     const std::vector<NamedTensor> tensors = trainer ? all_state(*trainer) : std::vector<NamedTensor>{};
     if (!first()) return;
     log_->sync();
@@ -203,6 +207,7 @@ class Benchmark {
   }
 
   void learn_task(Trainer& trainer, const Task& task) {
+    say_busy(*ranks_, "beginning a task");
     const Pair& pair = pairs_[at_.run];
     const Tensor mask = plan_.training_mask(task);
     auto last = Clock::now();
@@ -228,6 +233,7 @@ class Benchmark {
     Loader loader(plan_.data(), task.train, task.transform, part(plan_.loader(task, pair.seed, true)));
     loader.seek(at_.epoch, at_.batch);
     double waited = 0.0;
+    times_->begin(0.0);
     const std::int64_t per_epoch = loader.batches_per_epoch(), steps = plan_.updates(task);
     const std::int64_t epochs = plan_.epochs(task);
     for (; at_.epoch < epochs; ++at_.epoch, at_.batch = 0, at_.loss_sum = 0.0, at_.correct = at_.seen = 0) {
@@ -238,6 +244,7 @@ class Benchmark {
         const std::int64_t done = step + 1, next = next_probe(step, steps);
         if (probe_ && next > 0) probe_->before_update(step, next);
         const StepResult r = trainer.step(*batch, lr_factor(step, steps), mask);
+        say_step(*ranks_);
         if (probe_ && next > 0) probe_->after_update(step, next);
         at_.loss_sum += r.loss * double(r.count);
         at_.correct += r.correct, at_.seen += r.count, at_.trained_images += r.count;
@@ -268,6 +275,9 @@ class Benchmark {
       }
     }
     at_.peak_bytes = std::max(at_.peak_bytes, std::int64_t(trainer.peak_bytes()));
+    const std::string slow = times_->end(
+        waited, LogLine("ranks").add("method", pair.method).add("seed", pair.seed).add("task", at_.task + 1));
+    if (!slow.empty()) progress_->note(slow);
     const auto evaluation_start = Clock::now();
     evaluate_task(trainer, task);
     at_.seconds += seconds_since(evaluation_start);
@@ -282,6 +292,7 @@ class Benchmark {
   }
 
   void test_now(Trainer& trainer, const Task& task) {
+    say_busy(*ranks_, "testing");
     at_.curve.push_back(test_task(plan_, pairs_[at_.run], trainer, task, own_test(task)).accuracy);
   }
 
@@ -299,6 +310,7 @@ class Benchmark {
   }
 
   void evaluate_task(Trainer& trainer, const Task& task) {
+    say_busy(*ranks_, "testing");
     trainer.check_ranks_agree();
     const Pair& pair = pairs_[at_.run];
     const SampleSet own = own_test(task);
@@ -381,6 +393,7 @@ class Benchmark {
 
   /// step: updates of this task so far, 0 at its end.
   void diagnose(const Task& task, std::int64_t step) {
+    say_busy(*ranks_, "its diagnosis");
     const auto start = Clock::now();
     const Pair& pair = pairs_[at_.run];
     const Task first = stream_->task(0);
@@ -446,6 +459,7 @@ class Benchmark {
   Checkpoints* checkpoints_ = nullptr;
   Progress* progress_ = nullptr;
   JsonLog* log_ = nullptr;
+  std::optional<RankTimes> times_;
   std::vector<RunResult> results_;
   RunResult current_;
   Position at_;
@@ -455,9 +469,10 @@ class Benchmark {
 
 }  // namespace
 
-int run_continual(const ContinualOptions& options) {
+int run_continual(const ContinualOptions& given) {
+  ContinualOptions options = given;
   if (options.ranks_as_jobs) return run_farm(options);  // the processes of the start share runs, not batches
-  const std::shared_ptr<Collectives> ranks = connect_ranks(parse_device(options.machine.device));
+  const std::shared_ptr<Collectives> ranks = connect_ranks(options.ranks, &options.machine.device);
   return run_as_rank(*ranks, [&] {
     if (options.jobs == 1 && options.sweep.empty()) return Benchmark(options, ranks).run();
     check(ranks->size() == 1, Kind::usage, [&] {

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "apps/options.h"
+#include "apps/run/rank_options.h"
 
 namespace CLI {
 class App;
@@ -17,6 +18,7 @@ struct ContinualOptions {
   DataOptions data;
   TrainingOptions training;
   MachineOptions machine;
+  RankOptions ranks;
   std::string protocol = "class-subset", draw = "auto", shuffle = "pixels", domain = "rotation", then;
   std::string shift = "abrupt";   // domain: abrupt | gradual
   std::string order = "in-turn";  // of the data sets of a sequence: in-turn | interleaved | mixed

@@ -5,49 +5,86 @@
 #include <chrono>
 #include <cstdlib>
 #include <exception>
-#include <initializer_list>
 #include <iostream>
 #include <string>
 #include <thread>
 
 #include "apps/run/signals.h"
 #include "engine/collectives/mpi.h"
+#include "engine/collectives/nccl.h"
 #include "engine/error.h"
 
 namespace eg {
 namespace {
 
-/// The first of these variables that holds a whole number, or 0.
-int number_in_environment(std::initializer_list<const char*> names) {
-  for (const char* name : names) {
-    const char* const text = std::getenv(name);
-    if (!text || !*text) continue;
-    char* end = nullptr;
-    const long value = std::strtol(text, &end, 10);
-    if (*end == '\0' && value >= 1 && value < (1 << 20)) return int(value);
-  }
-  return 0;
+int met_on_this_host = 1;
+
+/// What must live as long as the collectives: they die first.
+struct Connected {
+  RankSession session;
+  std::unique_ptr<Collectives> ranks;
+};
+
+/// True where a launcher has prepared what MPI_Init looks for; without, every process would initialise an MPI of its own.
+bool started_for_mpi() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"})
+    if (std::getenv(name)) return true;
+  return false;
 }
 
-/// Open MPI, and the launchers that speak PMI (MPICH, Slurm).
-int ranks_of_mpi() { return number_in_environment({"OMPI_COMM_WORLD_SIZE", "PMI_SIZE"}); }
-
-}  // namespace
-
-std::shared_ptr<Collectives> connect_ranks(Device device) {
-  const int asked = ranks_of_mpi();
-  if (asked <= 1) return single_rank(device);
+std::unique_ptr<Collectives> over_mpi(const Launch& launch, Device device) {
   check(have_mpi(), Kind::usage, [&] {
-    return cat("MPI started ", asked,
+    return cat(launch.how, " started ", launch.size,
                " processes, but this evergrad was built without MPI and each would train alone; ",
                "install it (Debian: libopenmpi-dev, openmpi-bin) and build again, or start one process");
   });
-  return mpi_ranks(device);
+  check(started_for_mpi(), Kind::usage, [&] {
+    return cat("all ", launch.size, " ranks have met, but ranks on ", device, " add up over MPI, and ", launch.how,
+               " has not started it; start them by mpirun -n ", launch.size,
+               " evergrad ... or srun --mpi=pmix (on GPUs, with --device cuda, ", launch.how, " is enough)");
+  });
+  auto ranks = mpi_ranks(device);
+  check(ranks->size() == launch.size && ranks->rank() == launch.rank, Kind::usage, [&] {
+    return cat(launch.how, " says rank ", launch.rank, " of ", launch.size, ", MPI says rank ", ranks->rank(), " of ",
+               ranks->size(), "; start evergrad with the mpirun of the MPI that it was built with");
+  });
+  return ranks;
 }
 
-int ranks_on_this_host() {
-  return std::max(1, number_in_environment({"OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS"}));
+std::unique_ptr<Collectives> over_nccl(RankSession& session, Device device, const RankOptions& options) {
+  NcclOptions nccl;
+  nccl.device = device, nccl.local_size = met_on_this_host;
+  nccl.init_seconds = std::max(nccl.init_seconds, options.rank_deadline);
+  return nccl_collectives(session.store(), nccl);
 }
+
+std::function<std::uint64_t()> progress_of(const Collectives& ranks, Device device) {
+  if (ranks.name() == "nccl") return nccl_progress(ranks);
+  return device.is_host() ? std::function<std::uint64_t()>{} : mpi_progress(ranks);
+}
+
+}  // namespace
+
+std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::string* device) {
+  const Launch launch = detect_launch();
+  if (launch.size == 1) return single_rank(parse_device(*device));
+  const Device own = device_of_rank(launch, *device);
+  runtime(own);  // throws with the list of devices that exist here
+  *device = to_string(own);
+  const auto connected = std::make_shared<Connected>(
+      Connected{RankSession(launch, session_options(options, own, options.config)), nullptr});
+  RankSession& session = connected->session;
+  const std::string& host = session.cards()[std::size_t(launch.rank)].host;
+  met_on_this_host =
+      int(std::ranges::count_if(session.cards(), [&](const RankCard& card) { return card.host == host; }));
+  auto ranks = own.type == DeviceType::cuda ? over_nccl(session, own, options) : over_mpi(launch, own);
+  const auto progress = progress_of(*ranks, own);
+  connected->ranks = session.watch(std::move(ranks), {}, progress);
+  say_busy(*connected->ranks, "starting");
+  return {connected, connected->ranks.get()};
+}
+
+int ranks_on_this_host() { return met_on_this_host; }
 
 int run_as_rank(Collectives& ranks, const std::function<int()>& body) {
   if (ranks.size() == 1) return body();
@@ -61,8 +98,21 @@ int run_as_rank(Collectives& ranks, const std::function<int()>& body) {
   // What a person must change is usually the same on all ranks; the first one says it, and ends the others meanwhile.
   if (ranks.rank() != 0) std::this_thread::sleep_for(std::chrono::milliseconds(500));
   std::cerr << cat("evergrad: rank ", ranks.rank(), " of ", ranks.size(), ": ", why, '\n') << std::flush;
+  if (Watchdog* const dog = watchdog_of(ranks)) dog->failed(why);
   ranks.abort(why);
   return 1;
+}
+
+void say_step(Collectives& ranks) {
+  if (Watchdog* const dog = watchdog_of(ranks)) dog->step();
+}
+
+void say_busy(Collectives& ranks, const std::string& what) {
+  if (Watchdog* const dog = watchdog_of(ranks)) dog->busy(what);
+}
+
+void keep_records(Collectives& ranks, const std::filesystem::path& run_folder) {
+  if (Watchdog* const dog = watchdog_of(ranks)) dog->write_into(run_folder);
 }
 
 void share_batches(LoaderConfig& config, const Collectives& ranks) {

@@ -1,23 +1,34 @@
 // apps/distributed/launch.h - how the processes of one run find each other, and how they end together.
 #pragma once
+#include <filesystem>
 #include <functional>
 #include <memory>
+#include <string>
 
+#include "apps/run/rank_options.h"
 #include "data/loader.h"
 #include "engine/collectives/collectives.h"
 
 namespace eg {
 
-/// The ranks that a launcher started this process among, or one alone. device: where gradients will lie. Throws Error: the
-/// build or the device cannot do what the launcher asks for.
-std::shared_ptr<Collectives> connect_ranks(Device device);
+/// The ranks that a launcher started this process among (engine/collectives/launch.h), met and compared (handshake.h) and from now
+/// on watched (watchdog.h); or one alone, with none of that. device: what --device says, and then this rank's own ("cuda" becomes
+/// the GPU of its place on the host). Ranks on cpu and emulated sum over MPI, on GPUs over NCCL.
+/// Throws Error{usage|io|device}: the ranks do not come, or differ; or build, launcher and device do not go together.
+std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::string* device);
 
-/// Ranks of the present run that share this machine's cores, as the launcher's environment says; 1 without one.
+/// Ranks of the present run that share this machine's cores: those that connect_ranks met here; 1 before.
 int ranks_on_this_host();
 
 /// Runs `body` and returns its exit code. With several ranks, all but the first are mute on standard output, and an
 /// exception on one of them is printed there, with its rank, and ends all. With one, it is thrown on.
 int run_as_rank(Collectives& ranks, const std::function<int()>& body);
+
+/// What the watchdog of several ranks is told; nothing happens where one is alone.
+void say_step(Collectives& ranks);                           // a training step has ended
+void say_busy(Collectives& ranks, const std::string& what);  // until the next step: others wait longer for this rank
+/// The run folder is open: flight records go there.
+void keep_records(Collectives& ranks, const std::filesystem::path& run_folder);
 
 /// Every rank gets its part of each batch.
 void share_batches(LoaderConfig& config, const Collectives& ranks);

@@ -2,6 +2,7 @@
 #include "apps/run/rank_options.h"
 
 #include <CLI/CLI.hpp>
+#include <set>
 
 #include "apps/options.h"
 
@@ -27,6 +28,21 @@ void add_rank_options(CLI::App& sub, RankOptions& o, bool works_together) {
       ->capture_default_str()
       ->check(number_in(0.0, 1e6))
       ->group(group);
+}
+
+std::string shared_flags(const CLI::App& sub) {
+  // --config and --recipe have already become flags; the others say how a rank works, not what all of them do.
+  static const std::set<std::string> own{"config",     "recipe",        "device",        "threads",           "workers",
+                                         "rendezvous", "rank-deadline", "step-deadline", "checkpoint-seconds"};
+  std::string text;
+  for (const CLI::Option* option : sub.get_options()) {
+    const std::string name = option->get_single_name();
+    if (option->count() == 0 || own.contains(name)) continue;
+    text += name + " =";
+    for (const std::string& value : option->results()) text += " " + value;
+    text += '\n';
+  }
+  return text;
 }
 
 SessionOptions session_options(const RankOptions& o, Device device, const std::string& config) {

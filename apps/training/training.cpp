@@ -10,6 +10,7 @@
 #include "apps/diagnosis/inspection.h"
 #include "apps/distributed/launch.h"
 #include "apps/distributed/rank_files.h"
+#include "apps/distributed/rank_times.h"
 #include "apps/run/checkpoint.h"
 #include "apps/run/progress.h"
 #include "apps/run/run_folder.h"
@@ -77,6 +78,7 @@ class Training {
     else if (first())
       config_.write(folder_.config());
     checkpoints_.emplace(open_checkpoints(folder_, *ranks_));
+    keep_records(*ranks_, folder_.path());
     trainer_.emplace(settings_);
   }
 
@@ -93,13 +95,17 @@ class Training {
     Loader loader(data_, task_.train, task_.transform, c);
     loader.seek(at_.epoch, at_.batch);
     catch_stop_signals();
+    RankTimes times(ranks_, folder_.path());
     try {
       while (at_.epoch < o_.training.epochs) {
+        times.begin(loader.wait_seconds());
         if (!learn_epoch(loader)) {
           progress_.clear();
           std::cout << "Stopped by a signal and saved; continue with the same command and --resume.\n";
           return stop_code_;
         }
+        const std::string slow = times.end(loader.wait_seconds(), LogLine("ranks").add("epoch", at_.epoch + 1));
+        if (!slow.empty()) progress_.note(slow);
         test();
         at_.loss_sum = 0.0, at_.correct = at_.seen = at_.batch = 0;
         ++at_.epoch;
@@ -141,6 +147,7 @@ class Training {
 
   void save() {
     last_save_ = Clock::now();
+    say_busy(*ranks_, "saving a checkpoint");
     const std::vector<NamedTensor> tensors = trainer_->state();  // may gather: on all ranks
     if (!first()) return;
     log_->sync();
@@ -165,6 +172,7 @@ class Training {
     while (const Batch* batch = loader.next()) {
       const std::int64_t step = at_.epoch * per_epoch + at_.batch;
       const StepResult r = trainer_->step(*batch, schedule_factor(schedule, step, steps, o_.training.warmup_steps));
+      say_step(*ranks_);
       at_.loss_sum += r.loss * double(r.count), at_.correct += r.correct;
       at_.seen += r.count, at_.images += r.count, ++at_.batch;
       at_.seconds += std::chrono::duration<double>(Clock::now() - last).count();
@@ -185,6 +193,7 @@ class Training {
   }
 
   void test() {
+    say_busy(*ranks_, "testing");
     trainer_->check_ranks_agree();
     LoaderConfig c = base_loader(o_.data, o_.model, o_.training.batch, task_.head_classes, false);
     c.epochs = 1;
@@ -258,8 +267,8 @@ TrainerConfig without_average(TrainerConfig c) {
 }  // namespace
 
 int run_training(TrainOptions given) {
-  const TrainOptions options = prepared(std::move(given));
-  const std::shared_ptr<Collectives> ranks = connect_ranks(parse_device(options.machine.device));
+  TrainOptions options = prepared(std::move(given));
+  const std::shared_ptr<Collectives> ranks = connect_ranks(options.ranks, &options.machine.device);
   return run_as_rank(*ranks, [&] { return Training(options, ranks).run(); });
 }
 

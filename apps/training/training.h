@@ -6,6 +6,7 @@
 #include <string>
 
 #include "apps/options.h"
+#include "apps/run/rank_options.h"
 #include "apps/setup.h"
 #include "apps/trainer.h"
 
@@ -20,6 +21,7 @@ struct TrainOptions {
   DataOptions data;
   TrainingOptions training;
   MachineOptions machine;
+  RankOptions ranks;
   std::string method = "adamw", out = "runs/train", checkpoint;
   std::uint64_t seed = 1;
   int classes = 0;
