@@ -1,8 +1,9 @@
 """Trains over several processes under mpirun and compares: with one process, with itself, and across a restart.
 
 The sums themselves are tested bit for bit, and the losses step for step, by test_engine and test_apps (one process); here is
-what only real processes show: MPI, the emulated device's streams and recordings, run folders, checkpoints, signals. Every run
-checks by itself after each task that the weights are the same bits on all ranks. Skipped (77) without mpirun or a build with MPI.
+what only real processes show: MPI, the emulated device's streams and recordings, run folders, checkpoints, signals, and
+what happens when a rank is lost (rank_faults.py). Every run checks by itself after each task that the weights are the same bits on
+all ranks. Skipped (77) without mpirun or a build with MPI.
 """
 import argparse
 import hashlib
@@ -15,6 +16,8 @@ import subprocess
 import sys
 import tempfile
 import time
+
+from rank_faults import check_faults
 
 ENVIRONMENT = {**os.environ, "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
                # Few cores and many ranks: whoever waits lets the others run.
@@ -36,6 +39,7 @@ def mpirun(ranks):
 class Runs:
     def __init__(self, evergrad, scratch):
         self.evergrad, self.scratch, self.count = evergrad, scratch, 0
+        self.environment = ENVIRONMENT
 
     def __call__(self, command, ranks=1, folder=None, extra=(), expect=0, **environment):
         self.count += 1
@@ -153,6 +157,10 @@ def errors_end_all(run):
     assert "without a launcher" in run.output, run.output
 
 
+def faults_end_all(run):
+    check_faults(run, weights, mpirun)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--source", type=pathlib.Path, required=True)
@@ -169,7 +177,7 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         run = Runs(evergrad, pathlib.Path(scratch))
         checks = [ranks_equal_one, repeats_are_bitwise_equal, divided_state_gives_the_same_checkpoint, the_emulated_device,
-                  stopped_at_four_goes_on_at_any, errors_end_all]
+                  stopped_at_four_goes_on_at_any, errors_end_all, faults_end_all]
         start = time.time()
         for check in [lambda _: sums_over_mpi(args.build), *checks]:
             name = "sums_over_mpi" if check not in checks else check.__name__

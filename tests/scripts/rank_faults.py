@@ -1,0 +1,181 @@
+"""What ranks of the real program do when one of them dies, stops, differs or cannot write: the fault matrix of test_ranks.py.
+
+After each fault: nothing hangs, the output names the cause, and --resume ends at the bits of the undisturbed run. Moments are
+random, from a seed; no speed is asserted, only that waiting ends.
+"""
+import contextlib
+import os
+import pathlib
+import random
+import signal
+import socket
+import subprocess
+import time
+
+DEADLINE = 4.0  # --step-deadline, seconds
+SLACK = 25.0  # what a machine that is busy with other things may add
+COMMAND = ("train --stream procedural --image-size 8 --patch 4 --dim 16 --depth 2 --heads 2 --precision fp32 --threads 1 --classes 3 "
+           "--train-limit 60 --test-limit 30 --augment none --batch 12 --method arrow:window=4 --checkpoint-seconds 0.1 "
+           f"--step-deadline {DEADLINE}")
+EPOCHS = "--epochs 150"
+MOMENTS = random.Random(20)
+
+
+class Start:
+    """One start under mpirun that goes on while the test looks."""
+
+    def __init__(self, run, ranks, folder, mpirun, extra=()):
+        self.folder, self.ranks = folder, ranks
+        args = [*mpirun, run.evergrad, *COMMAND.split(), *EPOCHS.split(), "--out", str(folder), *extra]
+        self.p = subprocess.Popen(args, env=run.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def pids(self):
+        """Of the ranks, in order: each says its own in its environment."""
+        found = {}
+        for folder in pathlib.Path("/proc").glob("[0-9]*"):
+            try:
+                if int((folder / "stat").read_text().rsplit(")", 1)[1].split()[1]) != self.p.pid:
+                    continue
+                for word in (folder / "environ").read_bytes().split(b"\0"):
+                    if word.startswith(b"OMPI_COMM_WORLD_RANK="):
+                        found[int(word.split(b"=")[1])] = int(folder.name)
+            except (OSError, IndexError):
+                pass  # it has ended
+        return [found[r] for r in sorted(found)]
+
+    def until_saved(self):
+        """Returns when there is a checkpoint, and at a random moment after it."""
+        limit = time.time() + 120
+        while not list((self.folder / "checkpoints").glob("step-*.safetensors")):
+            assert self.p.poll() is None and time.time() < limit, f"the run did not start:\n{self.p.communicate()}"
+            time.sleep(0.02)
+        time.sleep(MOMENTS.uniform(0.0, 0.6))
+        assert self.p.poll() is None, f"the run ended before anything was done to it:\n{self.p.communicate()}"
+
+    def ends(self, codes, *words, limit=DEADLINE + SLACK):
+        """codes: those that the launcher may pass on, None for any but 0. Every word is in the output, or one of a list."""
+        try:
+            out, err = self.p.communicate(timeout=limit)
+        except subprocess.TimeoutExpired:
+            for pid in self.pids():
+                os.kill(pid, signal.SIGKILL)
+            self.p.kill()
+            raise AssertionError(f"the run hangs beyond the deadline:\n{self.p.communicate()}")
+        assert self.p.returncode in codes if codes else self.p.returncode != 0, f"exit {self.p.returncode}\n{out}{err}"
+        for word in words:
+            choices = word if isinstance(word, list) else [word]
+            assert any(w in out + err for w in choices), f"nobody says {choices}:\n{out}{err}"
+
+
+class Faults:
+    def __init__(self, run, weights, mpirun):
+        self.run, self.weights, self.mpirun = run, weights, mpirun
+        self.whole = weights(self.folder("whole", 3))
+
+    def folder(self, name, ranks):
+        return self.run(f"{COMMAND} {EPOCHS}", ranks, self.run.scratch / name)
+
+    def start(self, name, ranks=3, extra=()):
+        return Start(self.run, ranks, self.run.scratch / name, self.mpirun(ranks), extra)
+
+    def goes_on(self, s):
+        """The rest of a run that was disturbed has the bits of the one that was not."""
+        self.run(f"{COMMAND} {EPOCHS}", s.ranks, s.folder, ["--resume"])
+        assert self.weights(s.folder) == self.whole, f"{s.folder.name}: resumed, the run ends elsewhere than the undisturbed one"
+        return self.run.output
+
+    def killed(self):
+        for rank in range(3):
+            s = self.start(f"killed{rank}")
+            s.until_saved()
+            pid = s.pids()[rank]
+            os.kill(pid, signal.SIGKILL)
+            s.ends(None, [f"rank {rank} (pid {pid} on host", f"rank {rank}, which keeps the store", f"process rank {rank} with PID"])
+            self.goes_on(s)
+
+    def stopped(self):
+        for rank in [0, 2]:
+            s = self.start(f"stopped{rank}")
+            s.until_saved()
+            os.kill(s.pids()[rank], signal.SIGSTOP)
+            s.ends(None, [f"rank {rank} (pid"] if rank else ["which keeps the store", "rank 0 (pid"])
+            assert list(s.folder.glob("flight-rank-*.json")), "no flight record was written"
+        self.goes_on(s)
+
+    def asked_to_leave(self):
+        s = self.start("preempted")
+        s.until_saved()
+        os.kill(s.pids()[1], signal.SIGUSR1)
+        s.ends([138, 143], "continue with the same command and --resume")
+        self.goes_on(s)
+
+    def damaged(self):
+        s = self.start("damaged")
+        s.until_saved()
+        os.kill(s.pids()[1], signal.SIGKILL)
+        s.ends(None)
+        files = sorted((s.folder / "checkpoints").glob("step-*.safetensors"), key=lambda p: int(p.stem.split("-")[1].split(".")[0]))
+        os.truncate(files[-1], files[-1].stat().st_size // 2)
+        said = self.goes_on(s)
+        assert files[-1].name in said, f"nobody names the damaged file:\n{said}"
+
+    def another_config(self):
+        half = [*self.mpirun(2)[:-1], "1"]
+        args = [self.run.evergrad, *COMMAND.split(), "--out", str(self.run.scratch / "differ"), "--seed"]
+        p = subprocess.run([*half, *args, "1", ":", "-n", "1", *args, "2"], env=self.run.environment, capture_output=True, text=True, timeout=120)
+        said = p.stdout + p.stderr
+        assert p.returncode != 0 and "config" in said and "rank  local  host" in said, f"exit {p.returncode}\n{said}"
+        assert not (self.run.scratch / "differ").exists(), "a refused start has made its run folder"
+
+    def second_start(self):
+        s = self.start("twice")
+        s.until_saved()
+        self.start("twice", extra=["--resume"]).ends([1], "another live process writes into")
+        assert not list(s.folder.glob("flight-*")), "a refused start has written into another's folder"
+        s.ends([0], limit=120)
+        assert self.weights(s.folder) == self.whole
+
+    def full_disk(self):
+        disk = self.run.scratch / "disk"
+        disk.mkdir()
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "evergrad_test", str(disk)], capture_output=True).returncode != 0:
+            print("  full_disk: left out, mounting a small file system needs root")
+            return
+        try:
+            s = self.start("disk/run")
+            s.until_saved()
+            filler = open(disk / "filler", "wb", buffering=0)
+            limit = time.time() + SLACK
+            while s.p.poll() is None and time.time() < limit:  # a checkpoint that is removed makes room for the next
+                with contextlib.suppress(OSError):
+                    filler.write(bytes(4096))
+            s.ends(None, "No space left on device", "rank 0 of 3: ")
+            filler.close()
+            (disk / "filler").unlink()
+            self.goes_on(s)
+        finally:
+            subprocess.run(["umount", "-l", str(disk)], check=True)
+
+    def by_hand(self):
+        """torchrun's variables lead up to the communicator; MPI was not started, and the message says how it would be."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        ranks = []
+        for rank in range(2):
+            place = {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank), "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+            args = [self.run.evergrad, *COMMAND.split(), "--out", str(self.run.scratch / "hand")]
+            ranks.append(subprocess.Popen(args, env=self.run.environment | place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True))
+        for p in ranks:
+            out, err = p.communicate(timeout=120)
+            assert p.returncode == 2 and "all 2 ranks have met" in err and "mpirun -n 2" in err, f"exit {p.returncode}\n{out}{err}"
+        assert not (self.run.scratch / "hand").exists()
+
+
+def check_faults(run, weights, mpirun):
+    faults = Faults(run, weights, mpirun)
+    for check in [faults.another_config, faults.by_hand, faults.killed, faults.stopped, faults.asked_to_leave, faults.damaged,
+                  faults.second_start, faults.full_disk]:
+        start = time.time()
+        check()
+        print(f"  {check.__name__}: good, {time.time() - start:.0f} s", flush=True)
