@@ -25,6 +25,7 @@
 #include "cuda/kernels/ordered_sum.h"
 #include "cuda/launch.h"
 #include "cuda/scratch.h"
+#include "engine/collectives/meetings.h"
 #include "engine/collectives/watchdog.h"
 #include "engine/error.h"
 
@@ -100,7 +101,7 @@ class Counter {
 
 class Nccl final : public Collectives {
  public:
-  Nccl(Store& store, const NcclOptions& o) : store_(store), options_(o) {
+  Nccl(Store& store, const NcclOptions& o) : store_(store), options_(o), meetings_(store, "nccl") {
     check(o.device.type == DeviceType::cuda, Kind::device,
           [&] { return cat("NCCL connects GPUs, and rank ", store.rank(), " is on ", o.device); });
     check_shared_memory(o.local_size);
@@ -182,7 +183,7 @@ class Nccl final : public Collectives {
   // Between hosts, over the store: rare, small, and never mixed with what is on a stream. The watchdog has the deadline.
   void barrier() override { all_gather_bytes(""); }
   std::vector<std::string> all_gather_bytes(const std::string& mine) override {
-    return store_.gather(cat("nccl/", ++meetings_), mine, within(1e7));
+    return meetings_.gather(mine, within(1e7));
   }
 
   void abort(const std::string& why) noexcept override {
@@ -303,7 +304,7 @@ class Nccl final : public Collectives {
   const NcclOptions options_;
   std::atomic<ncclComm_t> comm_{nullptr};  // null: not there yet, or aborted (by this thread or the watchdog's)
   std::shared_ptr<Counter> counter_;
-  std::int64_t meetings_ = 0;
+  Meetings meetings_;
 };
 
 }  // namespace
