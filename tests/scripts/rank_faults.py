@@ -102,6 +102,17 @@ class Faults:
             assert list(s.folder.glob("flight-rank-*.json")), "no flight record was written"
         self.goes_on(s)
 
+    def paused(self):
+        """Late by less than the deadline is no fault."""
+        s = self.start("paused")
+        s.until_saved()
+        pid = s.pids()[1]
+        os.kill(pid, signal.SIGSTOP)
+        time.sleep(DEADLINE / 8)
+        os.kill(pid, signal.SIGCONT)
+        s.ends([0], limit=120)
+        assert self.weights(s.folder) == self.whole
+
     def asked_to_leave(self):
         s = self.start("preempted")
         s.until_saved()
@@ -174,7 +185,7 @@ class Faults:
 
 def check_faults(run, weights, mpirun):
     faults = Faults(run, weights, mpirun)
-    for check in [faults.another_config, faults.by_hand, faults.killed, faults.stopped, faults.asked_to_leave, faults.damaged,
+    for check in [faults.another_config, faults.by_hand, faults.killed, faults.stopped, faults.paused, faults.asked_to_leave, faults.damaged,
                   faults.second_start, faults.full_disk]:
         start = time.time()
         check()

@@ -154,7 +154,7 @@ def errors_end_all(run):
     run(f"{CONTINUAL} adamw+adaptive-replay", 2, expect=1)
     assert "run it with one rank" in run.output, run.output
     run(f"{CONTINUAL} sgd --jobs 2", 2, expect=1)
-    assert "without a launcher" in run.output, run.output
+    assert "--ranks-as-jobs" in run.output, run.output
 
 
 def faults_end_all(run):
