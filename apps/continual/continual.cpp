@@ -67,6 +67,7 @@ class Benchmark {
 
   int run() {
     const Config config = plan_.config();
+    check_same_config_on_ranks(config, *ranks_);
     RunFolder folder = open_run_folder(o_.out, o_.resume, *ranks_);
     if (folder.continues())
       check_resumable(folder, config);

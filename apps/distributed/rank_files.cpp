@@ -8,6 +8,21 @@
 
 namespace eg {
 
+void check_same_config_on_ranks(const Config& mine, Collectives& ranks) {
+  if (ranks.size() == 1) return;
+  const std::vector<std::string> all = ranks.all_gather_bytes(mine.toml());
+  const Config first = Config::from_toml(all[0], "the configuration of rank 0");
+  for (std::size_t r = 1; r < all.size(); ++r) {
+    const std::string name = cat("the configuration of rank ", r);
+    const auto d = first_difference(first, Config::from_toml(all[r], name), {"threads", "device"});
+    check(!d, Kind::usage, [&] {
+      return cat("the ranks make different things of the same command: ", d->key, " is ",
+                 d->before.value_or("not there"), " on rank 0 and ", d->now.value_or("not there"), " on rank ", r,
+                 "; their processors or their data differ: set --", d->key, ", or give all of them the same data");
+    });
+  }
+}
+
 RunFolder open_run_folder(const std::filesystem::path& path, bool resume, Collectives& ranks) {
   if (ranks.rank() != 0) return RunFolder::join(path, ranks.all_gather_bytes("")[0] == "continues");
   RunFolder folder = RunFolder::open(path, resume);

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/run/checkpoint.h"
+#include "apps/run/config.h"
 #include "apps/run/progress.h"
 #include "apps/run/run_folder.h"
 #include "engine/collectives/collectives.h"
@@ -14,6 +15,9 @@
 
 namespace eg {
 
+/// Throws Error{usage} on all ranks, naming flag, ranks and values, when they have made different things of the same command: other
+/// processors, or other data. Threads and the number of a device may differ.
+void check_same_config_on_ranks(const Config& mine, Collectives& ranks);
 /// RunFolder::open on the first rank, whose failure ends the others; join on these.
 RunFolder open_run_folder(const std::filesystem::path& folder, bool resume, Collectives& ranks);
 /// Can save on the first rank, and read on all. Returns when the folder is there.

@@ -71,7 +71,7 @@ class Training {
         task_(whole_dataset(*data_, o_.classes, o_.training.train_limit, o_.training.test_limit, 0.0, o_.seed)),
         settings_(shared(trainer_config(o_, machine_, *data_, task_, &init_notes_))),
         config_(resolved(o_, machine_, task_.head_classes, method_settings(settings_))),
-        folder_(open_run_folder(o_.out, o_.resume, *ranks_)),
+        folder_(open_agreed_folder()),
         progress_(rank_progress(*ranks_)) {
     if (folder_.continues())
       check_resumable(folder_, config_);
@@ -122,6 +122,10 @@ class Training {
 
  private:
   bool first() const { return ranks_->rank() == 0; }
+  RunFolder open_agreed_folder() const {
+    check_same_config_on_ranks(config_, *ranks_);
+    return open_run_folder(o_.out, o_.resume, *ranks_);
+  }
   TrainerConfig shared(TrainerConfig c) const {
     c.ranks = ranks_;
     return c;
