@@ -4,6 +4,7 @@
 
 namespace eg {
 
+/// How many prompts there are, how long they are, and who gets which.
 struct PromptPool {
   int pool = 0;                 // prompts, each with a key; 0: the network has none
   int length = 10;              // tokens of a prompt

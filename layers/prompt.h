@@ -9,6 +9,7 @@
 
 namespace eg {
 
+/// The pool: what is learned beside the head.
 struct Prompts {
   Param prompts, keys;  // [M,L,C], [M,C]; called "prompt.prompts" and "prompt.keys"
 };
@@ -23,6 +24,7 @@ void visit_params(Prompts& p, F&& f) {
 /// that attention adds shows beside such prompts.
 Prompts make_prompts(const VitConfig& c);
 
+/// What a network with a pool goes on with.
 struct Prompted {
   Tensor tokens;  // [B,S L + N,C]
   Tensor loss;    // statistic dtype [1]: -pull / batch times the sum of cosines between queries and the keys they chose
