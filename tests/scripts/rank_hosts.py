@@ -1,0 +1,54 @@
+"""Two hosts on one machine: two network namespaces with addresses and names of their own, and Open MPI with a launch agent that
+enters the other one where ssh would go to another host. Needs root and ip."""
+import contextlib
+import os
+import pathlib
+import signal
+import subprocess
+
+
+class Hosts:
+    def __init__(self, scratch):
+        self.names = [f"evergrad{os.getpid()}{c}" for c in "ab"]
+        self.agent = pathlib.Path(scratch) / "agent"
+
+    def start(self):
+        """False where nobody may make namespaces."""
+        a, b = self.names
+        steps = [["netns", "add", a], ["netns", "add", b], ["link", "add", "eg0", "netns", a, "type", "veth", "peer", "name", "eg0", "netns", b]]
+        for i, h in enumerate(self.names):
+            steps += [["-n", h, "addr", "add", f"10.78.0.{i + 1}/24", "dev", "eg0"], ["-n", h, "link", "set", "eg0", "up"],
+                      ["-n", h, "link", "set", "lo", "up"]]
+        if any(subprocess.run(["ip", *s], capture_output=True).returncode for s in steps):
+            return False
+        self.agent.write_text(f'#!/bin/sh\nshift\nexec ip netns exec {b} unshare -u sh -c "hostname evergrad-b; $*"\n')
+        self.agent.chmod(0o755)
+        return True
+
+    def cut(self):
+        subprocess.run(["ip", "-n", self.names[0], "link", "set", "eg0", "down"], check=True)
+
+    def stop(self):
+        for h in self.names:
+            for pid in subprocess.run(["ip", "netns", "pids", h], capture_output=True, text=True).stdout.split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)  # mpirun's daemon on a host that is cut off
+            subprocess.run(["ip", "netns", "del", h], capture_output=True)
+
+    def mpirun(self):
+        """Two ranks here, one there. mpirun itself takes minutes to notice a cut cable unless it is told otherwise."""
+        settings = {"plm_rsh_agent": self.agent, "btl": "tcp,self", "btl_tcp_if_include": "eg0", "oob_tcp_if_include": "eg0",
+                    "oob_tcp_keepalive_time": 2, "oob_tcp_keepalive_intvl": 1, "oob_tcp_keepalive_probes": 2}
+        words = [str(w) for name, value in settings.items() for w in ("--mca", name, value)]
+        return ["ip", "netns", "exec", self.names[0], "mpirun", "--bind-to", "none", "--host", "10.78.0.1:2,10.78.0.2:1", *words,
+                "-x", "MASTER_ADDR=10.78.0.1", "-x", "MASTER_PORT=29500", "-n", "3"]
+
+
+@contextlib.contextmanager
+def two_hosts(scratch):
+    """The hosts, or None."""
+    hosts = Hosts(scratch)
+    try:
+        yield hosts if hosts.start() else None
+    finally:
+        hosts.stop()
