@@ -137,10 +137,10 @@ ModelWeights from_run(const fs::path& path) {
                " holds no tensor 'weights': it was written between two runs (a method with a "
                "seed); give an older .json of its folder");
   });
-  check(!model_change(parse_method(method)).crelu, Kind::usage, [&] {
-    return cat(
-        path.string(), " was trained with ", method,
-        ", whose concatenated ReLU neither timm nor Hugging Face has; weights of other methods can be taken out");
+  const ModelChange change = model_change(parse_method(method));
+  check(!change.crelu && !change.prompts.pool, Kind::usage, [&] {
+    return cat(path.string(), " was trained with ", method, ", whose ", change.crelu ? "concatenated ReLU" : "prompts",
+               " neither timm nor Hugging Face has; weights of other methods can be taken out");
   });
 
   ModelWeights w;

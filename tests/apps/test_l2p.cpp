@@ -8,6 +8,7 @@
 
 #include "apps/trainer.h"
 #include "engine/parallel.h"
+#include "tests/apps/command.h"
 
 using namespace eg;
 
@@ -149,4 +150,39 @@ TEST_CASE("l2p: on a network of random weights it says so") {
   CHECK(caution(prompted("l2p")).find("random") != std::string::npos);
   CHECK(caution(prompted("adamw")).empty());
   CHECK(model_of(prompted("l2p")).describe().find("of prompts") != std::string::npos);
+}
+
+TEST_CASE("l2p: stands on weights that --init brings, says nothing of random ones, and cannot be exported") {
+  const TemporaryFolder folder;
+  const std::string file = (folder / "vit.safetensors").string(), out = (folder / "run").string();
+  const Ended imported = evergrad({"import", EVERGRAD_TEST_FILES "/cases/timm_registers.safetensors", "-o", file,
+                                   "--heads", "2", "--drop", "images,labels,logits*,gradient/*"});
+  INFO(imported.all());
+  REQUIRE(imported.code == 0);
+  const Ended e = evergrad({"continual",
+                            "--init",
+                            file,
+                            "--methods",
+                            "l2p:pool=4:length=2:select=2",
+                            "--stream",
+                            "procedural",
+                            "--tasks",
+                            "2",
+                            "--epochs",
+                            "1",
+                            "--train-limit",
+                            "24",
+                            "--test-limit",
+                            "12",
+                            "--batch",
+                            "12",
+                            "--threads",
+                            "1",
+                            "--out",
+                            out});
+  INFO(e.all());
+  CHECK(e.code == 0);
+  CHECK_FALSE(contains(e.all(), "weights are random"));
+  check_refused(evergrad({"export", out, "-o", (folder / "x.safetensors").string(), "--names", "timm"}), 2,
+                {"prompts", "l2p"});
 }
