@@ -22,7 +22,7 @@ def main():
         print("skipped: doxygen is not installed (Debian: doxygen)")
         sys.exit(77)
     with tempfile.TemporaryDirectory(prefix="evergrad-doxygen-") as folder:
-        subprocess.run(["cmake", f"-DSOURCE={o.source}", f"-DBINARY={folder}", "-DVERSION=0", "-P", o.source / "cmake/public_headers.cmake"], check=True)
+        subprocess.run(["cmake", f"-DSOURCE={o.source}", f"-DBINARY={folder}", "-DVERSION=0", "-P", o.source / "apps/package/public_headers.cmake"], check=True)
         headers = pathlib.Path(folder) / "public"
         done = doxygen(o.source, headers, folder)
         if done.returncode or done.stderr.strip():

@@ -29,7 +29,7 @@ if(EVERGRAD_CUDA)
   list(APPEND EVERGRAD_INSTALLED_NEEDS CUDAToolkit)
 endif()
 set(package ${CMAKE_INSTALL_LIBDIR}/cmake/evergrad)
-configure_package_config_file(cmake/evergradConfig.cmake.in ${PROJECT_BINARY_DIR}/evergradConfig.cmake
+configure_package_config_file(apps/package/evergradConfig.cmake.in ${PROJECT_BINARY_DIR}/evergradConfig.cmake
   INSTALL_DESTINATION ${package})
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/evergradConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${PROJECT_BINARY_DIR}/evergradConfig.cmake ${PROJECT_BINARY_DIR}/evergradConfigVersion.cmake DESTINATION ${package})
