@@ -99,8 +99,13 @@ class FileStore : public Store {
     if (!first_ || std::uncaught_exceptions() > 0) return;
     try {
       if (add("leavers", 1) < size()) return;
-      std::error_code ignored;
-      fs::remove_all(folder_, ignored);
+      // Another rank may still be taking away the file that its count was linked from, and remove_all() stops at a name that
+      // is gone by then. It writes nothing after that, so a few more tries suffice.
+      for (int tries = 0; tries < 100; ++tries, ::usleep(1000)) {
+        std::error_code error;
+        fs::remove_all(folder_, error);
+        if (!error) return;
+      }
     } catch (const std::exception&) {  // left for a person to look at
     }
   }
