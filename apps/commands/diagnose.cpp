@@ -45,7 +45,8 @@ void add_diagnose_command(CLI::App& app, std::function<int()>& run) {
       "the\n"
       "loss, how much accuracy survives noise, pruning and quantisation, what a linear classifier still reads off the\n"
       "features about this and earlier tasks, and which modules hold what the task taught (each is put back to its\n"
-      "weights from before it). Computed in fp32 unless --precision says otherwise.\n"
+      "weights from before it; --relearn: held there while the task is learned again). Computed in fp32 unless "
+      "--precision says otherwise.\n"
       "docs/formats.md explains every number. Example:\n\n"
       "  evergrad diagnose runs/first --json diagnosis.json");
   sub->add_option("checkpoint", *checkpoint, "A run folder, a checkpoints folder, or one .safetensors or .json file")
@@ -54,6 +55,9 @@ void add_diagnose_command(CLI::App& app, std::function<int()>& run) {
   sub->add_option("--images", d->images, "Test images to look at")->capture_default_str()->check(CLI::Range(4, 100000));
   sub->add_flag("--quick", d->quick,
                 "Leave out curvature, robustness, linear probes and restored modules, which need some hundred passes");
+  sub->add_flag("--relearn", d->relearn,
+                "Also learn the task again from its beginning, with cleared moments, while one kind of module or one "
+                "block is held fast: which ones learning it needs. Takes 7 + blocks times the task's training");
   sub->add_option("--before", d->before,
                   "A checkpoint of the same run from before the task, whose modules are put back one by one (default: "
                   "what a run with --probe remembers of the task's start)");

@@ -6,6 +6,7 @@
 #include "apps/diagnosis/inspection.h"
 #include "apps/run/checkpoint.h"
 #include "engine/error.h"
+#include "optim/schedule.h"
 
 namespace eg {
 namespace {
@@ -19,6 +20,28 @@ std::vector<std::int64_t> probed_tasks(std::int64_t now) {
   const std::int64_t count = std::min(now + 1, kMostProbed);
   for (std::int64_t i = 0; i < count; ++i) some.push_back(count > 1 ? i * now / (count - 1) : now);
   return some;
+}
+
+/// The run's task in hand once more, with cleared moments and counts.
+void learn_again(OpenedRun& run, const Task& task, const std::function<void()>& begun,
+                 const std::function<void()>& after_update) {
+  const Plan& plan = run.plan;
+  const Tensor mask = plan.training_mask(task);
+  Loader once(plan.data(), task.train, task.transform, plan.loader(task, run.pair.seed, false));
+  run.restore();
+  run.trainer.begin_task(
+      run.now, "keep", false, [&] { return once.next(); }, mask);
+  begun();
+  Loader loader(plan.data(), task.train, task.transform, plan.loader(task, run.pair.seed, true));
+  const TrainingOptions& training = plan.options().training;
+  const std::int64_t steps = plan.updates(task);
+  for (std::int64_t step = 0; step < steps; ++step) {
+    const Batch* batch = loader.next();
+    if (batch == nullptr) batch = loader.next();  // the next epoch
+    run.trainer.step(*batch, schedule_factor(parse_schedule(training.schedule), step, steps, training.warmup_steps),
+                     mask);
+    after_update();
+  }
 }
 
 /// The weights from before the task: of another checkpoint, or what this one remembers of the task's start.
@@ -46,24 +69,26 @@ int diagnose_continual(const ContinualOptions& options, const std::string& check
   const auto loader = [&](const Task& of, const SampleSet& samples) {
     return std::make_unique<Loader>(plan.data(), samples, of.transform, plan.loader(of, pair.seed, false));
   };
-  Subject subject{.trainer = run.trainer,
-                  .method = pair.method,
-                  .heading = run.describe(),
-                  .task = run.now + 1,
-                  .images = images.size(),
-                  .restore = [&] { run.restore(); },
-                  .test = [&] { return loader(task, images); },
-                  .training =
-                      [&] {
-                        LoaderConfig config = plan.loader(task, pair.seed, true);
-                        config.epochs = 0, config.shift_samples = 0;  // a gradual shift is over
-                        return std::make_unique<Loader>(plan.data(), task.train, task.transform, config);
-                      },
-                  .mask = plan.training_mask(task),
-                  .test_mask = plan.test_mask(task),
-                  .chance = 1.0 / double(std::max<std::size_t>(1, task.classes.size())),
-                  .before = weights_before(run.checkpoint, d.before),
-                  .probed = {}};
+  Subject subject{
+      .trainer = run.trainer,
+      .method = pair.method,
+      .heading = run.describe(),
+      .task = run.now + 1,
+      .images = images.size(),
+      .restore = [&] { run.restore(); },
+      .test = [&] { return loader(task, images); },
+      .training =
+          [&] {
+            LoaderConfig config = plan.loader(task, pair.seed, true);
+            config.epochs = 0, config.shift_samples = 0;  // a gradual shift is over
+            return std::make_unique<Loader>(plan.data(), task.train, task.transform, config);
+          },
+      .mask = plan.training_mask(task),
+      .test_mask = plan.test_mask(task),
+      .chance = 1.0 / double(std::max<std::size_t>(1, task.classes.size())),
+      .before = weights_before(run.checkpoint, d.before),
+      .relearn = [&](const auto& begun, const auto& after_update) { learn_again(run, task, begun, after_update); },
+      .probed = {}};
   for (const std::int64_t t : d.quick ? std::vector<std::int64_t>{} : probed_tasks(run.now)) {
     const auto probed = std::make_shared<const Task>(run.stream->task(t));
     subject.probed.push_back({t + 1, probed->name,

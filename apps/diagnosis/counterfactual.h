@@ -1,5 +1,5 @@
-// apps/diagnosis/counterfactual.h - which modules hold what a task taught: each is put back to the weights from before
-// the task, all else kept, and the loss of accuracy is measured (methods.md D.4, iii).
+// apps/diagnosis/counterfactual.h - which modules hold what a task taught, and which ones learning it needs: each is put
+// back to the weights from before the task, all else kept; or it is held there while the task is learned again.
 #pragma once
 #include <functional>
 #include <vector>
@@ -14,5 +14,16 @@ namespace eg {
 /// tests; weights are put back exactly.
 void measure_restores(Trainer& trainer, const std::vector<double>& before, const std::function<double()>& accuracy,
                       Diagnosis& d);
+
+/// Puts the trainer where its task begins, calls begun(), then makes every update of the task, after_update() after each.
+using Learn = std::function<void(const std::function<void()>& begun, const std::function<void()>& after_update)>;
+
+/// The mirror of it: the task is learned again from `before`, with one of the six matrices of all blocks held fast, then with all
+/// six of one block. model["frozen.none.accuracy"]: with nothing held; model["frozen.q.drop"] and so on, and
+/// blocks["frozen.block.drop"]: what holding costs, not a number where training diverged. Everything else in the network
+/// learns. Learns the task 7 + blocks times, says which on `say`, and leaves weights and optimizer state of the last one.
+void measure_frozen(Trainer& trainer, const std::vector<double>& before, const Learn& learn,
+                    const std::function<double()>& accuracy, const std::function<void(const std::string&)>& say,
+                    Diagnosis& d);
 
 }  // namespace eg

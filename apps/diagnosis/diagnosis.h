@@ -85,10 +85,13 @@ class Probe {
   std::int64_t map_images_ = 0;
 };
 
-/// The share of accuracy that survives noise, pruning and quantisation: model["robustness.noise"] and so on of all block
-/// matrices, and "robustness.noise.v", ".ffn" and ".last_block" of those alone, and by the same names "robust_level.noise", at
-/// which nine tenths of it are left (the strength of noise, the share pruned, the bits); `accuracy` tests the network as it is.
-/// Dear: 81 passes over the images. Weights are put back exactly.
-void measure_fragility(Trainer& trainer, const std::function<double()>& accuracy, double chance, Diagnosis& d);
+/// The share of accuracy that survives noise (five draws), magnitude pruning by matrix or by one threshold for all
+/// ("global_pruning"), quantisation, and the loss of whole hidden units or heads, those of least contribution first:
+/// model["robustness.noise"] and so on of all block matrices, "robustness.noise.v", ".ffn" and ".last_block" of those alone (units,
+/// heads and the global threshold: no .v and .ffn), and by the same names "robust_level.noise", at which nine tenths of it are
+/// left (the strength of noise, the share taken away, the bits); `accuracy` tests the network as it is, `images` show what units
+/// and heads contribute. Dear: some 250 passes over the images. Weights are put back exactly.
+void measure_fragility(Trainer& trainer, Loader& images, const std::function<double()>& accuracy, double chance,
+                       Diagnosis& d);
 
 }  // namespace eg

@@ -7,10 +7,10 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
-#include "apps/diagnosis/counterfactual.h"
 #include "apps/diagnosis/inspection_tables.h"
 #include "apps/diagnosis/linear_probe.h"
 #include "apps/diagnosis/sharpness.h"
+#include "apps/run/progress.h"
 #include "autograd/functions.h"
 #include "engine/error.h"
 #include "engine/file.h"
@@ -80,13 +80,28 @@ void drop_comparisons(Diagnosis& d) {
 }
 
 void measure_dearly(Subject& subject, Diagnosis& d) {
+  Progress progress = Progress::standard();
   const auto accuracy = [&] { return plain_accuracy(subject.trainer, *subject.test(), subject.test_mask); };
+  const auto say = [&](const std::string& what) { progress.update({.what = what}); };
+  say("noise, pruning, quantisation");
   const std::unique_ptr<Loader> once = subject.test();
   d.model["accuracy"] = {accuracy()};
-  measure_fragility(subject.trainer, accuracy, subject.chance, d);
+  measure_fragility(subject.trainer, *subject.test(), accuracy, subject.chance, d);
+  say("curvature");
   measure_sharpness(subject.trainer, *once->next(), subject.mask,
                     adam_preconditioner(subject.trainer, parse_method(subject.method)), d);
+  say("modules put back");
   if (!subject.before.empty()) measure_restores(subject.trainer, subject.before, accuracy, d);
+}
+
+/// Last, because it trains.
+void measure_relearned(Subject& subject, Diagnosis& d) {
+  Progress progress = Progress::standard();
+  measure_frozen(
+      subject.trainer, subject.before, subject.relearn,
+      [&] { return plain_accuracy(subject.trainer, *subject.test(), subject.test_mask); },
+      [&](const std::string& what) { progress.update({.what = cat("learning the task again, ", what)}); }, d);
+  subject.restore();
 }
 
 }  // namespace
@@ -121,6 +136,11 @@ void inspect(Subject& subject, const DiagnoseOptions& options) {
     return cat(subject.heading, ": there are ", subject.images, " test images, and a diagnosis needs 4; ",
                "raise --images or the run's --test-limit");
   });
+  check(!options.relearn || (subject.relearn && !subject.before.empty()), Kind::usage, [&] {
+    return cat(subject.heading, ": --relearn starts from the weights from before the task, which ",
+               subject.relearn ? "this checkpoint does not hold; give --before CHECKPOINT, one from before the task"
+                               : "training on one data set does not have");
+  });
   Probe probe(subject.trainer, {.every_rank = true, .fixed_images = subject.images});
   probe.measure(*subject.test(), *subject.test());  // the first network: what drift is measured from
   const std::vector<double> untrained = options.quick ? std::vector<double>{} : probe_accuracies(subject);
@@ -133,9 +153,11 @@ void inspect(Subject& subject, const DiagnoseOptions& options) {
     found.model["probe.accuracy"] = probe_accuracies(subject);
     found.model["probe.untrained_accuracy"] = untrained;
   }
+  if (options.relearn) measure_relearned(subject, found);
   std::cout << subject.heading << ", " << subject.images << " test images\n\n";
   print_blocks(found, subject.trainer.model().config.depth);
   print_restores(found, subject.trainer.model().config.depth);
+  print_frozen(found);
   if (!options.quick && subject.before.empty())
     std::cout << "Which modules hold what was learned: give --before CHECKPOINT, one from before the task\n\n";
   print_probes(found, subject.probed);

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "apps/diagnosis/diagnosis.h"
+#include "apps/diagnosis/counterfactual.h"
 
 namespace eg {
 
@@ -16,6 +16,7 @@ struct DiagnoseOptions {
   std::string before;  // a checkpoint from before the task; empty: what this one remembers of the task's start
   int images = 256;
   bool quick = false;
+  bool relearn = false;  // also learn the task again, with one module after the other held fast
 };
 
 using Images = std::function<std::unique_ptr<Loader>()>;
@@ -38,6 +39,7 @@ struct Subject {
   Tensor mask, test_mask;         // u8 [K] or empty: outputs that take part in the loss; in a test
   double chance = 0.0;
   std::vector<double> before;  // [arena]: weights before the task; empty: not known
+  Learn relearn;               // the task from its beginning; empty: there is no task
   std::vector<ProbedTask> probed;
 };
 
@@ -49,7 +51,7 @@ SampleSet thinned(const SampleSet& samples, std::int64_t most);
 double plain_accuracy(Trainer& trainer, Loader& images, const Tensor& class_mask);
 
 /// Restores, measures, prints, and writes options.json where it was asked for. Throws Error{usage} for fewer than four
-/// test images, Error{io} when the file cannot be written.
+/// test images, or when the task is to be learned again and its beginning is not known, Error{io} when the file cannot be written.
 void inspect(Subject& subject, const DiagnoseOptions& options);
 
 }  // namespace eg

@@ -71,6 +71,20 @@ void print_restores(const Diagnosis& d, int depth) {
   std::cout << "Points of accuracy lost when a module is as it was before the task\n" << table.text() << '\n';
 }
 
+void print_frozen(const Diagnosis& d) {
+  const auto blocks = d.blocks.find("frozen.block.drop");
+  if (blocks == d.blocks.end()) return;
+  TextTable table({"held fast", "accuracy lost"});
+  for (const char* name : kModuleNames)
+    table.add_row(
+        {std::string(name) + " of all blocks", points(d.model.at(std::string("frozen.") + name + ".drop")[0])});
+  for (std::size_t b = 0; b < blocks->second.size(); ++b)
+    table.add_row({cat("block ", b, ", all six"), points(blocks->second[b])});
+  std::cout << "Points of accuracy lost when the task is learned again with these matrices as they were before it ("
+            << points(d.model.at("frozen.none.accuracy")[0]) << "% with nothing held)\n"
+            << table.text() << '\n';
+}
+
 void print_probes(const Diagnosis& d, const std::vector<ProbedTask>& tasks) {
   const auto now = d.model.find("probe.accuracy"), first = d.model.find("probe.untrained_accuracy");
   if (now == d.model.end() || first == d.model.end() || tasks.empty()) return;
@@ -95,10 +109,14 @@ void print_model(const Diagnosis& d) {
       {"hessian.preconditioned_top", "the same as Adam sees it, each weight scaled by its step"},
       {"robustness.noise", "share of accuracy that survives weight noise (area)"},
       {"robustness.pruning", "share that survives magnitude pruning (area)"},
+      {"robustness.global_pruning", "the same with one threshold for all matrices"},
+      {"robustness.units", "share that survives the loss of hidden units, the least useful first (area)"},
+      {"robustness.heads", "share that survives the loss of heads, the least useful first (area)"},
       {"robustness.quantisation", "share that survives quantisation to 16..3 bits (area)"}};
   for (const auto& [name, values] : d.model) {
-    if (name.starts_with("restore.") || name.starts_with("probe.")) continue;  // tables of their own
-    if (name.starts_with("robust_level.")) continue;                           // in the file
+    if (name.starts_with("restore.") || name.starts_with("frozen.") || name.starts_with("probe."))
+      continue;                                       // tables of their own
+    if (name.starts_with("robust_level.")) continue;  // in the file
     // "robustness.noise.v": the sentence of "robustness.noise", and what alone was harmed.
     const std::size_t dot = name.starts_with("robustness.") ? name.find('.', 11) : std::string::npos;
     const auto at = words.find(name.substr(0, dot));

@@ -228,10 +228,12 @@ TEST_CASE("diagnose: tells what a checkpoint's network looks like, and changes n
   CHECK(d.at("blocks").at("weight.q.norm").size() == 2);
   CHECK(d.at("blocks").at("gradient.q.norm")[0].get<double>() > 0.0);
   CHECK_FALSE(d.at("blocks").contains("weight.q.update_ratio"));
-  for (const char* key : {"robustness.noise", "robustness.pruning", "robustness.quantisation"}) {
+  for (const char* key : {"robustness.noise", "robustness.pruning", "robustness.global_pruning", "robustness.units",
+                          "robustness.quantisation"}) {
     CHECK(d.at("model").at(key).get<double>() >= 0.0);
     CHECK(d.at("model").at(key).get<double>() <= 1.0);
   }
+  CHECK_FALSE(d.at("model").contains("robustness.heads"));  // there is one: without it nothing is left
   for (const char* part : {".v", ".ffn", ".last_block"})
     CHECK(d.at("model").contains(std::string("robustness.pruning") + part));
   for (const char* key : {"hessian.preconditioned_top", "hessian.trace", "sharpness.sam", "features.numerical_rank",
@@ -269,6 +271,24 @@ TEST_CASE("diagnose: which modules hold a task is told from another checkpoint w
   CHECK(contains(other.err, "both checkpoints must be of one run"));
 }
 
+TEST_CASE("diagnose: a task learned again with nothing held is the run itself, when that cleared its moments") {
+  const TemporaryFolder folder;
+  const Args flags = {"--depth", "2", "--optimizer-state", "clear", "--precision", "fp32", "--epochs", "3"};
+  REQUIRE(evergrad(tiny_continual(folder / "run") + flags).code == 0);
+  const std::string run = (folder / "run").string(), json = (folder / "d.json").string();
+  const Ended e = evergrad({"diagnose", run, "--relearn", "--json", json});
+  INFO(e.all());
+  REQUIRE(e.code == 0);
+  for (const char* word : {"with nothing held", "fc2 of all blocks", "block 1, all six"})
+    CHECK_MESSAGE(contains(e.out, word), word);
+  const auto d = json_of(json);
+  CHECK(d.at("model").at("frozen.none.accuracy") == d.at("model").at("accuracy"));
+  CHECK(d.at("blocks").at("frozen.block.drop").size() == 2);
+  CHECK(d.at("model").contains("frozen.v.drop"));
+  REQUIRE(evergrad(tiny_continual(folder / "blind") + flags + Args{"--probe", "none"}).code == 0);
+  check_refused(evergrad({"diagnose", (folder / "blind").string(), "--relearn"}), 2, {"--relearn", "--before"});
+}
+
 TEST_CASE("diagnose: a checkpoint of evergrad train is looked at as well, moving average or not") {
   const TemporaryFolder folder;
   REQUIRE(evergrad(tiny_train(folder / "run") + Args{"--ema", "0.9"}).code == 0);
@@ -284,6 +304,7 @@ TEST_CASE("diagnose: a checkpoint of evergrad train is looked at as well, moving
   CHECK(d.at("model").contains("robustness.noise.ffn"));
   CHECK(evergrad({"diagnose", run, "--quick"}).code == 0);
   CHECK(evergrad({"diagnose", run, "--before", run, "--quick"}).code == 0);
+  check_refused(evergrad({"diagnose", run, "--before", run, "--relearn"}), 2, {"training on one data set"});
   check_refused(evergrad({"diagnose", run, "--images", "4", "--before", "/nowhere"}), 1, {"/nowhere"});
 }
 
