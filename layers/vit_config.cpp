@@ -172,7 +172,10 @@ MemoryPlan VitConfig::memory_plan(std::int64_t batch) const {
 }
 
 std::string VitConfig::describe() const {
-  const double gflop = std::round(train_flops() / 1e7) / 100.0;
+  // Two decimals, and two digits of what is smaller: a model for trying things out needs a hundredth of a GFLOP.
+  const double exact = std::max(train_flops() * 1e-9, 1e-9);
+  const double unit = std::pow(10.0, std::min(-2.0, std::floor(std::log10(exact)) - 1.0));
+  const double gflop = std::round(exact / unit) * unit;
   return cat("ViT ", image_size, "/", patch, ", width ", dim, ", ", depth, " blocks, ", heads, " heads, ", tokens(),
              " tokens", prompts.pool ? cat(" (", prompt_tokens(), " of prompts)") : "", ", ",
              activation == Activation::crelu ? "CReLU, " : "", classes, " classes: ", parameter_count(),

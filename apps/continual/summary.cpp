@@ -204,7 +204,10 @@ int print_results(const std::filesystem::path& folder, const std::vector<RunResu
                   const std::string& title) {
   const std::string no_chart = write_accuracy_chart(folder / "accuracy.png", results, title);
   write_event_files(folder);
-  std::cout << '\n' << results_table(results) << '\n';
+  std::cout << '\n'
+            << results_table(results)
+            << "AAT: mean accuracy on the task just learned; slope: its trend over the tasks. +- is one deviation over "
+               "seeds.\n\n";
   if (!no_chart.empty()) std::cout << no_chart << '\n';
   double probing = 0.0, wall = 0.0;
   bool any = false;

@@ -156,8 +156,8 @@ std::string explanation_text(const Explained& e, bool legend) {
                 cat(fixed(100 * t.compute_seconds / t.seconds, 0), "% of it bound by arithmetic, the rest by memory")});
   sums.add_row({"at most", digits(batch / t.seconds) + " images/s",
                 e.roof.gflops > 0
-                    ? cat("that would be ", fixed(100 * c.train_flops() * batch / t.seconds * 1e-9 / e.roof.gflops, 0),
-                          "% of the arithmetic ceiling")
+                    ? cat(fixed(100 * c.train_flops() * batch / t.seconds * 1e-9 / e.roof.gflops, 0),
+                          "% of the arithmetic ceiling (usual count; the last block saves some of it)")
                     : std::string()});
   for (const MeasuredStep& s : e.measured)
     sums.add_row({"measured, " + s.method, digits(s.milliseconds) + " ms",

@@ -25,6 +25,7 @@ nlohmann::json finished(const std::filesystem::path& out, const Args& more, std:
   INFO(e.all());
   REQUIRE(e.code == 0);
   CHECK(contains(e.out, "AAT %"));
+  CHECK(contains(e.out, "AAT: mean accuracy on the task just learned"));
   CHECK(contains(e.out, "Run folder: "));
   CHECK((contains(e.out, "chart") || read_file(out / "accuracy.png").substr(1, 3) == "PNG"));
   const nlohmann::json summary = json_of(out / "summary.json");

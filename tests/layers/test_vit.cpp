@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cmath>
 
 #include "layers/patch_embed.h"
 #include "model.h"
@@ -291,6 +292,16 @@ TEST_CASE("vit: images that do not fit, missing values and a missing step record
   CHECK(refusal([&] { forward(m.vit, random_images(other, 2, kCpu), {}); }).find("[2,1,8,8]") != std::string::npos);
   other = c, other.image_size = 16;
   CHECK(refusal([&] { forward(m.vit, random_images(other, 2, kCpu), {}); }).find("[2,3,16,16]") != std::string::npos);
+}
+
+TEST_CASE("vit: the line about a model says its arithmetic with two digits, however small it is") {
+  VitConfig c = vit_config("vit-ti", 32, 8);
+  c.dim = 32, c.depth = 2, c.heads = 2, c.classes = 5;
+  // Three times two blocks of 24 S D^2 + 4 S^2 D = 455 k operations (S = 17, D = 32), the last one somewhat less, and the
+  // patches' 2 * 16 * 192 * 32 = 197 k.
+  CHECK(c.describe().find(" 0.0031 GFLOP per training image") != std::string::npos);
+  c.dim = 192, c.depth = 12, c.heads = 3, c.patch = 4;
+  CHECK(c.describe().find(cat(" ", std::round(c.train_flops() * 1e-7) / 100.0, " GFLOP")) != std::string::npos);
 }
 
 TEST_CASE("vit: with CReLU a unit gives max(z, 0) and max(-z, 0) to the second matrix, at as many parameters") {
