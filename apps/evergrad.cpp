@@ -16,7 +16,7 @@ int main(int argc, char** argv) {
       "evergrad trains Vision Transformers on endless streams of tasks, measures how their ability to learn decays, "
       "and\n"
       "keeps it alive with ARROW (arXiv 2603.07787).\n\n"
-      "Start here:   evergrad continual --stream procedural --tasks 5 --out runs/first\n"
+      "Start here:   evergrad continual --stream procedural --tasks 5 --dim 64 --depth 4 --heads 2 --out runs/first\n"
       "Then:         evergrad report runs/first\n"
       "Everything:   evergrad continual --help, --list-methods, --list-recipes"};
   app.name("evergrad");
