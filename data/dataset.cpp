@@ -42,8 +42,10 @@ std::shared_ptr<const Dataset> open_dataset(const std::string& kind, const std::
     return cat("unknown data set kind '", kind,
                "'; there are procedural, cifar10, cifar100, idx, folder and sequence:PART+PART");
   });
-  check(!dir.empty(), Kind::usage,
-        [&] { return cat("the data set ", kind, " needs the folder that holds its files: add --data DIR"); });
+  check(!dir.empty(), Kind::usage, [&] {
+    return cat("the data set ", kind, " needs the folder that holds its files: add --data DIR",
+               kind == "folder" ? "" : cat("; evergrad data fetch ", kind, " --dir DIR downloads them"));
+  });
   std::error_code ignored;
   check(std::filesystem::is_directory(dir, ignored), Kind::io,
         [&] { return cat(dir.string(), " is not a folder; --data names the folder that holds the ", kind, " files"); });

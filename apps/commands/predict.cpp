@@ -135,11 +135,12 @@ void print(const PredictOptions& o, const TrainedNetwork& n, const std::vector<A
                      a.label && std::size_t(*a.label) == top[i] ? "<-" : ""});
     if (a.label) ++labelled, right += std::size_t(*a.label) == top[0];
   }
-  std::cout << table.text();
+  if (std::any_of(all.begin(), all.end(), [](const Asked& a) { return a.error.empty(); })) std::cout << table.text();
   if (labelled) std::cout << right << " of " << labelled << " test images are right\n";
 }
 
-void draw(const PredictOptions& o, const TrainedNetwork& n, const std::vector<Asked>& all, int block) {
+/// False when there is nothing to draw.
+bool draw(const PredictOptions& o, const TrainedNetwork& n, const std::vector<Asked>& all, int block) {
   const VitConfig& c = n.trainer().model().config;
   Sheet sheet;
   sheet.title = "What the network looks at";
@@ -163,9 +164,10 @@ void draw(const PredictOptions& o, const TrainedNetwork& n, const std::vector<As
   }
   if (sheet.rows.empty()) {
     std::cerr << "evergrad: " << o.attention << " is not written: no image could be read\n";
-    return;
+    return false;
   }
   write_sheet(o.attention, sheet);
+  return true;
 }
 
 int predict(const PredictOptions& o, const std::vector<std::string>& flags) {
@@ -182,13 +184,13 @@ int predict(const PredictOptions& o, const std::vector<std::string>& flags) {
   });
   std::vector<Asked> all = collect(o, n);
   answer(all, n, !o.attention.empty());
-  if (!o.attention.empty()) draw(o, n, all, block);
+  const bool drawn = !o.attention.empty() && draw(o, n, all, block);
   if (o.json == "-") {
     std::cout << to_json(o, n, all, block).dump(2) << '\n';
   } else {
     print(o, n, all);
     if (!o.json.empty()) write_json(o.json, to_json(o, n, all, block));
-    if (!o.attention.empty()) std::cout << "attention sheet: " << o.attention << '\n';
+    if (drawn) std::cout << "attention sheet: " << o.attention << '\n';
   }
   int failed = 0;
   for (const Asked& a : all)

@@ -250,6 +250,8 @@ TEST_CASE("predict: the attention sheet is a PNG, and its maps are distributions
       evergrad({"predict", "--checkpoint", t.run, (t.folder / "no.png").string(), "--attention", sheet.string()});
   CHECK(none.code == 1);
   CHECK(contains(none.err, "is not written"));
+  CHECK_FALSE(contains(none.out, "attention sheet"));
+  CHECK_FALSE(contains(none.out, "probability"));
   CHECK_FALSE(std::filesystem::exists(sheet));
 }
 

@@ -57,7 +57,8 @@ TEST_CASE("cifar10: five training files make one split") {
 TEST_CASE("cifar: damage is named with file and remedy") {
   const TemporaryFolder f;
   CHECK(contains(error_text(Kind::io, [&] { open_cifar100(f.path()); }), "evergrad data fetch cifar100"));
-  CHECK(contains(error_text(Kind::usage, [&] { open_dataset("cifar100", ""); }), "--data"));
+  CHECK(contains(error_text(Kind::usage, [&] { open_dataset("cifar100", ""); }),
+                 "add --data DIR; evergrad data fetch cifar100 --dir DIR downloads"));
   write_file(f / "train.bin", cifar_record({0, 0}, 0));
   CHECK(contains(error_text(Kind::io, [&] { open_cifar100(f.path()); }), "test.bin"));
   write_file(f / "test.bin", cifar_record({0, 0}, 0).substr(0, 3000));
