@@ -155,10 +155,9 @@ std::string explanation_text(const Explained& e, bool legend) {
   sums.add_row({"floor", digits(t.seconds * 1e3) + " ms",
                 cat(fixed(100 * t.compute_seconds / t.seconds, 0), "% of it bound by arithmetic, the rest by memory")});
   sums.add_row({"at most", digits(batch / t.seconds) + " images/s",
-                e.roof.gflops > 0
-                    ? cat(fixed(100 * c.train_flops() * batch / t.seconds * 1e-9 / e.roof.gflops, 0),
-                          "% of the arithmetic ceiling (usual count; the last block saves some of it)")
-                    : std::string()});
+                e.roof.gflops > 0 ? cat(fixed(100 * c.train_flops() * batch / t.seconds * 1e-9 / e.roof.gflops, 0),
+                                        "% of the arithmetic ceiling (usual count; the last block saves some of it)")
+                                  : std::string()});
   for (const MeasuredStep& s : e.measured)
     sums.add_row({"measured, " + s.method, digits(s.milliseconds) + " ms",
                   cat(fixed(s.milliseconds / (t.seconds * 1e3), 2), " times the floor, ",
