@@ -60,6 +60,13 @@ std::string shown(std::string_view name) {
   return text + (name.size() > 80 ? "...'" : "'");
 }
 
+/// Numbers from a file, as they may stand in a message.
+std::string shown(const std::vector<std::uint64_t>& numbers) {
+  std::string text = "[";
+  for (std::size_t i = 0; i < std::min<std::size_t>(numbers.size(), 8); ++i) text += cat(i ? "," : "", numbers[i]);
+  return text + (numbers.size() > 8 ? ",...]" : "]");
+}
+
 struct RawEntry {
   std::string name, dtype;
   std::vector<std::uint64_t> shape, offsets;
@@ -98,7 +105,8 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   }
   bool key(string_t& name) override {
     if (level_ == Level::top) {
-      if (!names_.insert(name).second) return refuse("the name " + shown(name) + " occurs twice");
+      key_ = name;
+      if (!names_.insert(name).second) return refuse("the name occurs twice");
     } else if (level_ == Level::metadata) {
       if (metadata.count(name)) return refuse("the metadata key " + shown(name) + " occurs twice");
     } else {
@@ -131,6 +139,7 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
       if (!e.has_dtype || !e.has_shape || !e.has_offsets) return refuse("dtype, shape or data_offsets is missing");
     }
     level_ = level_ == Level::top ? Level::before : Level::top;
+    key_.clear();
     return true;
   }
   bool start_array(std::size_t) override {
@@ -146,16 +155,21 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
     level_ = Level::tensor;
     return true;
   }
-  bool parse_error(std::size_t position, const std::string&, const nlohmann::detail::exception& e) override {
-    if (problem.empty()) problem = cat("it is not valid JSON at byte ", position, " (", e.what(), ")");
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& e) override {
+    if (problem.empty()) refuse(cat("it is not valid JSON (", std::string_view(e.what()).substr(0, 200), ")"));
     return false;
   }
 
  private:
   enum class Level { before, top, metadata, tensor, list };
+  /// Says in whose description it stands; SafetensorsFile adds how far the header was read.
   bool refuse(const std::string& what) {
     const bool inside = level_ == Level::tensor || level_ == Level::list;
-    problem = inside ? cat("tensor ", shown(entries.back().name), ": ", what) : what;
+    const std::string& name = inside ? entries.back().name : key_;
+    const bool metadata_part = level_ == Level::metadata || (level_ == Level::top && name == "__metadata__");
+    problem = metadata_part                                       ? "__metadata__: " + what
+              : inside || (level_ == Level::top && !name.empty()) ? cat("tensor ", shown(name), ": ", what)
+                                                                  : what;
     return false;
   }
   Level level_ = Level::before;
@@ -164,9 +178,23 @@ class HeaderReader : public nlohmann::json_sax<nlohmann::json> {
   std::vector<std::uint64_t>* list_ = nullptr;
 };
 
+/// The header's characters for the parser, which itself tells a position only where it fails itself.
+struct CountedText {
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+  const char* at;
+  std::uint64_t* read;  // how many were taken
+  reference operator*() const { return *at; }
+  CountedText& operator++() { return ++at, ++*read, *this; }
+  bool operator==(const CountedText& other) const { return at == other.at; }
+};
+
 /// Turns one raw entry into a checked one; offsets stay relative to the data part, which has data_bytes bytes.
 SafetensorsEntry checked_entry(RawEntry&& raw, std::uint64_t data_bytes, const std::string& source) {
-  const std::string where = cat(source, ": tensor ", shown(raw.name), ": ");
+  const std::string where = cat(source, ": tensor ", shown(raw.name), " with data_offsets ", shown(raw.offsets), ": ");
   const auto type = std::find_if(kStored.begin(), kStored.end(), [&](const auto& t) { return t.name == raw.dtype; });
   check(type != kStored.end(), Kind::format, [&] { return cat(where, "unknown dtype ", shown(raw.dtype)); });
   check(type->dtype.has_value(), Kind::format, [&] {
@@ -180,22 +208,20 @@ SafetensorsEntry checked_entry(RawEntry&& raw, std::uint64_t data_bytes, const s
   for (const std::uint64_t extent : raw.shape) {
     // The product is bounded even beside an extent of zero, so that no later product of extents can overflow.
     check(extent <= std::uint64_t(std::numeric_limits<std::int64_t>::max()) / std::max<std::uint64_t>(bytes, 1),
-          Kind::format, [&] { return cat(where, "its shape overflows 63 bits"); });
+          Kind::format, [&] { return cat(where, "its shape ", shown(raw.shape), " overflows 63 bits"); });
     bytes *= std::max<std::uint64_t>(extent, 1);
     shape.push_back(std::int64_t(extent));
   }
   if (empty) bytes = 0;
   check(raw.offsets.size() == 2, Kind::format,
-        [&] { return cat(where, "data_offsets has ", raw.offsets.size(), " numbers instead of 2"); });
+        [&] { return cat(where, "these are ", raw.offsets.size(), " numbers instead of 2"); });
   const std::uint64_t begin = raw.offsets[0], end = raw.offsets[1];
   check(begin <= end && end <= data_bytes, Kind::format, [&] {
-    return cat(where, "data_offsets [", begin, ", ", end, "] do not lie in the data part of ", data_bytes,
-               " bytes; the file is truncated or damaged");
+    return cat(where, "they do not lie in the data part of ", data_bytes,
+               " bytes; the file is truncated or damaged, copy it again");
   });
-  check(end - begin == bytes, Kind::format, [&] {
-    return cat(where, raw.dtype, shape, " needs ", bytes, " bytes, data_offsets [", begin, ", ", end, "] hold ",
-               end - begin);
-  });
+  check(end - begin == bytes, Kind::format,
+        [&] { return cat(where, raw.dtype, shape, " needs ", bytes, " bytes, they hold ", end - begin); });
   return {std::move(raw.name), std::string(type->name), *type->dtype, shape, begin, bytes};
 }
 
@@ -233,15 +259,22 @@ SafetensorsFile::SafetensorsFile(std::string source, std::uint64_t total, Read r
   std::string header(std::size_t(length), '\0');
   read_(8, std::as_writable_bytes(std::span(header.data(), header.size())));
   check(!header.empty() && header[0] == '{', Kind::format,
-        [&] { return cat(source_, ": the header does not begin with '{'; this is not a safetensors file"); });
+        [&] { return cat(source_, ": the header does not begin with '{' at byte 8; this is not a safetensors file"); });
 
   // The parser takes a zero byte for the end of the text: whatever stands behind it would be hidden.
-  check(header.find('\0') == std::string::npos, Kind::format,
-        [&] { return cat(source_, ": bad header: it is not valid JSON, it holds a zero byte"); });
+  const std::size_t zero = header.find('\0');
+  check(zero == std::string::npos, Kind::format, [&] {
+    return cat(source_, ": bad header: it is not valid JSON, byte ", 8 + zero, " of the file is a zero byte");
+  });
 
   HeaderReader reader;
-  const bool parsed = nlohmann::json::sax_parse(header, &reader);
-  check(parsed, Kind::format, [&] { return cat(source_, ": bad header: ", reader.problem); });
+  std::uint64_t taken = 0;
+  const bool parsed = nlohmann::json::sax_parse(CountedText{header.data(), &taken},
+                                                CountedText{header.data() + header.size(), &taken}, &reader);
+  check(parsed, Kind::format, [&] {
+    return cat(source_, ": bad header: ", reader.problem, "; found when its bytes 8 to ", 7 + taken,
+               " of the file were read");
+  });
   metadata_ = std::move(reader.metadata);
 
   const std::uint64_t data_bytes = total - 8 - length;
@@ -251,16 +284,21 @@ SafetensorsFile::SafetensorsFile(std::string source, std::uint64_t total, Read r
     return a.begin != b.begin ? a.begin < b.begin : a.bytes < b.bytes;  // empty tensors come before their neighbour
   });
   std::uint64_t covered = 0;
+  std::string before = "the data part";  // what ends where the next tensor must begin
   for (SafetensorsEntry& e : entries_) {
     check(e.begin == covered, Kind::format, [&] {
-      return cat(source_, ": tensor ", shown(e.name), " begins at data byte ", e.begin, ", the one before it ends at ",
-                 covered, e.begin < covered ? ": tensors overlap" : ": there is a hole");
+      return cat(source_, ": tensor ", shown(e.name), " begins at data byte ", e.begin, ", ", before,
+                 covered == 0 ? " begins at " : " ends at ", covered,
+                 e.begin < covered ? ": tensors overlap" : ": there is a hole");
     });
     covered = e.begin + e.bytes;
+    if (e.bytes != 0) before = "tensor " + shown(e.name);
     e.begin += 8 + length;
   }
-  check(covered == data_bytes, Kind::format,
-        [&] { return cat(source_, ": ", data_bytes - covered, " bytes after the last tensor belong to no tensor"); });
+  check(covered == data_bytes, Kind::format, [&] {
+    return cat(source_, ": ", before, covered == 0 ? " begins at " : " ends at ", "data byte ", covered, ", and the ",
+               data_bytes - covered, " bytes behind belong to no tensor");
+  });
   for (std::size_t i = 0; i < entries_.size(); ++i) index_.emplace(entries_[i].name, i);
 }
 
@@ -305,7 +343,8 @@ std::vector<std::byte> SafetensorsFile::converted(const SafetensorsEntry& e) con
       std::memcpy(&value, stored.data() + 8 * i, 8);
       const auto small = std::int32_t(value);
       check(small == value, Kind::format, [&] {
-        return cat(source_, ": tensor ", shown(e.name), ": value ", value, " at position ", i, " does not fit i32");
+        return cat(source_, ": tensor ", shown(e.name), ": value ", value, " at position ", i, ", byte ",
+                   e.begin + 8 * i, " of the file, does not fit i32");
       });
       std::memcpy(narrow.data() + 4 * i, &small, 4);
     }
@@ -317,11 +356,11 @@ std::vector<std::byte> SafetensorsFile::converted(const SafetensorsEntry& e) con
 void SafetensorsFile::check_fits(const SafetensorsEntry& e, const Tensor& t) const {
   check(bool(t), Kind::internal, [&] { return cat(source_, ": no tensor given for ", shown(e.name)); });
   check(t.shape() == e.shape, Kind::shape, [&] {
-    return cat(source_, ": tensor ", shown(e.name), " has shape ", e.shape, ", expected ", t.shape(),
-               "; the file belongs to another model or configuration");
+    return cat(source_, ": tensor ", shown(e.name), " at byte ", e.begin, " has shape ", e.shape, ", expected ",
+               t.shape(), "; the file belongs to another model or configuration");
   });
   check(t.dtype() == e.dtype, Kind::dtype, [&] {
-    return cat(source_, ": tensor ", shown(e.name), " is ", e.stored, ", expected ", t.dtype(),
+    return cat(source_, ": tensor ", shown(e.name), " at byte ", e.begin, " is ", e.stored, ", expected ", t.dtype(),
                "; the file was written with another precision");
   });
 }

@@ -205,11 +205,70 @@ TEST_CASE("safetensors: every rule of the header is enforced, with a message tha
   CHECK(contains(refusal(file_of("{\"a\":" + deep, 0)), "list"));
 }
 
+TEST_CASE("safetensors: whatever is wrong with a header, the message names the tensor and where it lies") {
+  struct Bad {
+    std::string file;
+    std::vector<std::string> parts;
+  };
+  const auto body = [](const std::string& dtype, const std::string& shape, const std::string& offsets) {
+    return R"("w":{"dtype":")" + dtype + R"(","shape":)" + shape + R"(,"data_offsets":)" + offsets + "}";
+  };
+  const auto file = [](const std::string& entries, std::size_t data) { return file_of("{" + entries + "}", data); };
+  const std::string v = R"("v":{"dtype":"U8","shape":[4],"data_offsets":[0,4]},)";
+  const std::vector<Bad> all = {
+      // truncated and oversized: of the data, of one tensor, of the header itself
+      {file(v + body("F32", "[2]", "[4,12]"), 7), {"tensor 'w'", "[4,12]", "data part of 7 bytes", "truncated"}},
+      {file(v + body("F32", "[2]", "[4,12]"), 15), {"tensor 'w' ends at data byte 12", "3 bytes", "no tensor"}},
+      {file("", 3), {"the data part begins at data byte 0", "3 bytes"}},
+      {file(v + body("F32", "[2]", "[4,8]"), 8), {"tensor 'w'", "[4,8]", "needs 8 bytes", "hold 4"}},
+      {file(v + body("F32", "[4611686018427387904]", "[4,8]"), 8), {"tensor 'w'", "[4,8]", "[46116", "overflows"}},
+      {file(v + body("F32", "[1,1,1,1,1,1,1]", "[4,8]"), 8), {"tensor 'w'", "[4,8]", "7 axes"}},
+      {file(v + body("F32", "[1]", "[4,8,9]"), 8), {"tensor 'w'", "[4,8,9]", "3 numbers instead of 2"}},
+      {file(v + body("F32", "[1]", "[8,4]"), 8), {"tensor 'w'", "[8,4]", "do not lie"}},
+      // overlap and hole
+      {file(v + body("F32", "[1]", "[3,7]"), 7),
+       {"tensor 'w' begins at data byte 3", "tensor 'v' ends at 4", "overlap"}},
+      {file(v + body("F32", "[1]", "[5,9]"), 9), {"tensor 'w' begins at data byte 5", "tensor 'v' ends at 4", "hole"}},
+      {file(body("F32", "[1]", "[5,9]"), 9), {"tensor 'w' begins at data byte 5", "the data part begins at 0", "hole"}},
+      // wrong types
+      {file(v + body("F31", "[1]", "[4,8]"), 8), {"tensor 'w'", "[4,8]", "unknown dtype 'F31'"}},
+      {file(v + body("I16", "[2]", "[4,8]"), 8), {"tensor 'w'", "[4,8]", "dtype I16 is not supported", "convert"}},
+      // what the parser meets: it has read up to the offence, behind a number one byte more
+      // (8 + "{" and 52 of v end at byte 60; -1 stands in bytes 89 and 90, the brace of w in 79, 7 in 61)
+      {file(v + body("F32", "[-1]", "[4,8]"), 8), {"tensor 'w'", "negative", "bytes 8 to 91 of the file"}},
+      {file(v + body("F32", "[1]", "[4,8]") + "," + body("F32", "[1]", "[4,8]"), 8), {"tensor 'w'", "occurs twice"}},
+      {file(v + R"("w":{"dtype":"F32"})", 4), {"tensor 'w'", "missing", "bytes 8 to 79 of the file"}},
+      {file(v + R"("w":7)", 4), {"tensor 'w'", "a number stands"}},
+      {file(v + R"("w":{"dtype":"F32)", 4), {"tensor 'w'", "not valid JSON", "of the file"}},
+      {file(v + R"("__metadata__":{"a":7})", 4), {"__metadata__: a number", "of the file"}},
+      {file(v + "7", 4), {"not valid JSON", "bytes 8 to 62 of the file"}},
+      {file_of(std::string("{\0}", 3), 0), {"byte 9 of the file is a zero byte"}}};
+  for (const Bad& bad : all) {
+    const std::string text = refusal(bad.file);
+    for (const std::string& part : bad.parts) {
+      INFO(text);
+      INFO("expected: ", part);
+      CHECK(contains(text, part));
+    }
+    CHECK(contains(text, "test.safetensors: "));
+  }
+  // Once open: a tensor that does not fit, a value that does not fit.
+  const std::string good = file(body("I64", "[2]", "[0,16]"), 16);
+  const SafetensorsFile open = parse(good);
+  const SafetensorsEntry& w = *open.find("w");
+  const std::string at = cat("tensor 'w' at byte ", good.size() - 16, " ");
+  CHECK(contains(error_text(Kind::shape, [&] { open.load_into(w, make({3}, DType::i32)); }), at));
+  CHECK(contains(error_text(Kind::dtype, [&] { open.load_into(w, make({2}, DType::f32)); }), at));
+  CHECK(
+      contains(error_text(Kind::format, [&] { open.load(w, kCpu); }), cat("byte ", good.size() - 16, " of the file")));
+}
+
 TEST_CASE("safetensors: a name with control characters or of any length does not spoil the message") {
   const std::string name = std::string(5000, 'n');
   const std::string text = refusal(file_of("{\"\\u001b[31m" + name + "\":{}}", 0));
   CHECK(text.size() < 300);
   CHECK_FALSE(contains(text, "\x1b"));
+  CHECK(refusal(file_of("{\"" + name, 0)).size() < 400);  // the parser repeats what it read last
 }
 
 TEST_CASE("safetensors: no truncation of a good file is accepted, no damaged byte crashes") {
