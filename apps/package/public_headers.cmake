@@ -10,15 +10,16 @@ set(EVERGRAD_PUBLIC_HEADERS
   engine/kernels_optim.h engine/kernels_plasticity.h engine/kernels_prompt.h engine/parallel.h engine/prompt_pool.h engine/records.h engine/rng.h engine/safetensors.h
   engine/shape.h engine/tensor.h engine/unit_sums.h cuda/register.h
   # writing an operation, and calling those that exist
-  autograd/apply.h autograd/functions.h autograd/gradcheck.h autograd/node.h autograd/op.h autograd/ops/checks.h autograd/tape.h
+  autograd/apply.h autograd/functions.h autograd/gradcheck.h autograd/node.h autograd/op.h autograd/ops/checks.h autograd/ops/host.h
+  autograd/tape.h
   # a Vision Transformer
   layers/attention.h layers/block.h layers/layer_norm.h layers/linear.h layers/mlp.h layers/param.h layers/patch_embed.h layers/prompt.h
   layers/vit.h layers/vit_config.h
   # update rules and interventions, and registering one's own
-  optim/optimizer.h optim/options_reader.h optim/plasticity/intervention.h optim/plasticity/selection.h optim/plugin.h
+  optim/host_training.h optim/optimizer.h optim/options_reader.h optim/plasticity/intervention.h optim/plasticity/selection.h optim/plugin.h
   optim/registry.h optim/schedule.h
   # data sets, streams of tasks, batches
-  data/augment.h data/dataset.h data/loader.h data/permutation.h data/stream.h data/transform.h)
+  data/augment.h data/batch_tensors.h data/computed.h data/dataset.h data/loader.h data/permutation.h data/stream.h data/transform.h)
 
 if(NOT CMAKE_SCRIPT_MODE_FILE)
   return()

@@ -46,11 +46,12 @@ def examples(prefix, scratch, build):
     assert sorted(p.name for p in folder.iterdir()) == ["CMakeLists.txt", "autograd.cpp", "my_method.cpp", "train_vit.cpp"]
     built = build_project(folder, prefix, build)
     holds(run([built / "autograd"]), "(passed)", "gradient 0.000 0.000 0.100 0.667 0.233 0.000")
-    out = run([built / "train_vit", "--epochs", "1"])
+    out = run([built / "train_vit", "1"])
     accuracy = float(re.search(r"epoch 1/1: train loss \S+, test accuracy ([\d.]+)%", out).group(1))
     if accuracy < 50:  # of ten classes; 79 where it was written
         raise SystemExit(f"train_vit learned nothing in its first epoch:\n{out}")
-    holds(run([built / "train_vit", "--data", "/nowhere"], expect=1), "train_vit: ", "/nowhere")
+    holds(run([built / "train_vit", "1", "/nowhere"], expect=1), "train_vit: ", "/nowhere")
+    holds(run([built / "train_vit", "many"], expect=1), "use: train_vit")
     return built
 
 
