@@ -2,6 +2,7 @@
 #include "apps/shell/command_line.h"
 
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <sstream>
 
 #include "apps/embedded.h"
@@ -54,7 +55,12 @@ Subcommand read(const CLI::App& app, const std::string& path) {
   Subcommand c;
   c.path = path;
   c.help = app.get_description();
-  c.summary = c.help.substr(0, std::min(c.help.find('\n'), c.help.find(". ")));
+  // The first sentence up to its details, which may go over several lines.
+  std::size_t end = c.help.size();
+  for (const char* stop : {". ", ".\n", ": ", ":\n", "; ", ";\n", "\n\n", "\nExample"})
+    end = std::min(end, c.help.find(stop));
+  c.summary = c.help.substr(0, end);
+  std::replace(c.summary.begin(), c.summary.end(), '\n', ' ');
   if (!c.summary.empty() && c.summary.back() == '.') c.summary.pop_back();
   for (const CLI::Option* option : app.get_options())
     if (!option->get_group().empty()) c.flags.push_back(flag_of(*option));

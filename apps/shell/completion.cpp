@@ -33,7 +33,8 @@ std::string zsh_text(std::string text) {
   return replaced(text, ':', "\\:");
 }
 
-/// One argument of _arguments: '--gelu[Exact GELU, or ...]:TEXT:(erf tanh)'.
+/// One argument of _arguments: '--gelu=[Exact GELU, or ...]:TEXT:(erf tanh)'. The sign says how the value may follow: in
+/// the next word, or behind "=" (of a short flag: or directly).
 std::string zsh_flag(const Flag& f) {
   std::string take;
   if (!f.value.empty()) {
@@ -41,11 +42,14 @@ std::string zsh_flag(const Flag& f) {
     if (f.choices.empty())
       take += "_files";
     else
-      take += f.list ? "_sequence compadd - " + joined(f.choices) : "(" + joined(f.choices) + ")";
+      take += f.list ? "_evergrad_list - " + joined(f.choices) : "(" + joined(f.choices) + ")";
   }
   if (f.names.empty()) return "    '" + take + "' \\\n";
   std::string out;
-  for (const std::string& name : f.names) out += "    '" + name + "[" + zsh_text(f.help) + "]" + take + "' \\\n";
+  for (const std::string& name : f.names) {
+    const char* sign = f.value.empty() ? "" : name.rfind("--", 0) == 0 ? "=" : "+";
+    out += "    '" + name + sign + "[" + zsh_text(f.help) + "]" + take + "' \\\n";
+  }
   return out;
 }
 
@@ -98,9 +102,12 @@ std::string bash_completion(const Subcommand& root) {
 
 std::string zsh_completion(const Subcommand& root) {
   std::string out =
-      "#compdef evergrad\n# Completion of evergrad for zsh, made by 'evergrad completion zsh': save it as _evergrad in "
-      "a "
-      "folder of $fpath.\n";
+      "#compdef evergrad\n"
+      "# Completion of evergrad for zsh, made by 'evergrad completion zsh': save it as _evergrad in a folder of "
+      "$fpath.\n"
+      "\n"
+      "# Several names with commas and pluses: the last one.\n"
+      "_evergrad_list() { compset -P '*[,+]'; compadd -S '' \"$@\"; }\n";
   each_command(root, [&](const Subcommand& c) {
     out += "\n" + zsh_function(c.path) + "() {\n";
     if (!c.commands.empty()) out += "  local state line\n";

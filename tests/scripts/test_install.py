@@ -111,7 +111,7 @@ def shells(prefix, scratch):
 
     script = prefix / "share/bash-completion/completions/evergrad"
 
-    # line as typed so far: what is offered, exactly or (a set) among others
+    # line as typed so far: what is offered, exactly or (a set) among others; bash offers the whole word
     expected = {
         "evergrad ": {"continual", "train", "completion"},
         "evergrad contin": ["continual"],
@@ -133,9 +133,28 @@ def shells(prefix, scratch):
         got = got.split()
         if (not offer <= set(got)) if isinstance(offer, set) else offer != got:
             raise SystemExit(f"'{line}' completes to {got}, expected {offer}")
-    if shutil.which("zsh"):
-        zsh = prefix / "share/zsh/site-functions/_evergrad"
-        run(["zsh", "-n", zsh])
+    zsh(prefix / "share/zsh/site-functions", expected)
+
+
+def zsh(folder, expected):
+    """What a zsh in a terminal offers and inserts."""
+    if not shutil.which("zsh"):
+        print("left out: completion in zsh (Debian: zsh)")
+        return
+    lines = list(expected) + ["evergrad continual --gelu=t", "evergrad continual --methods=sgd+l2i", "evergrad predict --che"]
+    out = run(["zsh", "-f", pathlib.Path(__file__).with_name("complete_in.zsh"), folder] + lines, cwd=folder).splitlines()
+    for line, got, became in zip(lines, out[::2], out[1::2], strict=True):
+        offer = expected.get(line, set())
+        if line.endswith("--data "):  # zsh completes files itself: the only one here
+            offer = ["_evergrad"]
+        offer = type(offer)(re.split("[,+]", word)[-1] for word in offer)  # zsh offers the last name of a list
+        got = got.split()
+        if (not offer <= set(got)) if isinstance(offer, set) else sorted(offer) != sorted(got):
+            raise SystemExit(f"zsh: '{line}' completes to {got}, expected {offer}")
+        if len(got) == 1 and not became.rstrip(" =").endswith(got[0]):
+            raise SystemExit(f"zsh: '{line}' became '{became}', expected {got[0]} at its end")
+        if line not in expected and len(got) != 1:
+            raise SystemExit(f"zsh: '{line}' completes to {got}, expected one word")
 
 
 def snippets(source, prefix, scratch, build):
