@@ -359,9 +359,11 @@ void SafetensorsFile::check_fits(const SafetensorsEntry& e, const Tensor& t) con
     return cat(source_, ": tensor ", shown(e.name), " at byte ", e.begin, " has shape ", e.shape, ", expected ",
                t.shape(), "; the file belongs to another model or configuration");
   });
-  check(t.dtype() == e.dtype, Kind::dtype, [&] {
+  const bool widens = e.dtype == DType::f32 && t.dtype() == DType::f64;
+  check(t.dtype() == e.dtype || widens, Kind::dtype, [&] {
     return cat(source_, ": tensor ", shown(e.name), " at byte ", e.begin, " is ", e.stored, ", expected ", t.dtype(),
-               "; the file was written with another precision");
+               "; the file was written with another precision",
+               e.dtype == DType::f64 ? ": open it with --device reference" : "");
   });
 }
 
@@ -373,7 +375,17 @@ void SafetensorsFile::load_into(const SafetensorsEntry& e, const Tensor& t) cons
     read_(e.begin, std::span(static_cast<std::byte*>(t.data()), t.bytes()));
     return;
   }
-  const std::vector<std::byte> bytes = converted(e);
+  std::vector<std::byte> bytes = converted(e);
+  if (e.dtype != t.dtype()) {
+    std::vector<std::byte> wide(t.bytes());
+    for (std::size_t i = 0; i < std::size_t(t.size()); ++i) {
+      float value = 0.0f;
+      std::memcpy(&value, bytes.data() + 4 * i, 4);
+      const double same = value;
+      std::memcpy(wide.data() + 8 * i, &same, 8);
+    }
+    bytes = std::move(wide);
+  }
   DeviceRuntime& device = runtime(t.device());
   device.copy_from_host(t.data(), bytes.data(), bytes.size(), {});
   device.synchronize({});

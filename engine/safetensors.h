@@ -60,7 +60,8 @@ class SafetensorsFile {
   Tensor load(const SafetensorsEntry& entry, Device device) const;
   /// Throws Error{format} that lists some names when there is none of that name.
   Tensor load(std::string_view name, Device device) const;
-  /// Fills an existing tensor, on any device. Throws Error{shape} or Error{dtype} when the entry does not fit it.
+  /// Fills an existing tensor, on any device. F32 fits an f64 tensor too, exactly: the reference device opens what the
+  /// others wrote. Throws Error{shape} or Error{dtype} when the entry does not fit.
   void load_into(const SafetensorsEntry& entry, const Tensor& tensor) const;
   /// Throws what load_into would throw for shape and dtype, without touching anything.
   void check_fits(const SafetensorsEntry& entry, const Tensor& tensor) const;

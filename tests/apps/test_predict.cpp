@@ -176,6 +176,29 @@ TEST_CASE("predict: test images get the answers that eval counts, for train and 
   }
 }
 
+TEST_CASE("predict, eval: the reference device opens what the cpu wrote in single precision, and answers alike") {
+  for (const bool stream : {false, true}) {
+    INFO("stream ", stream);
+    const Trained t(stream);
+    const Args machine = {"--threads", "1", "--precision", "fp32"}, exact = {"--device", "reference"};
+    const Args ask = Args{"predict", "--checkpoint", t.run, "--test-images", "6", "--json", "-"} + machine;
+    const Ended single = evergrad(ask), both = evergrad(ask + exact);
+    INFO(both.all());
+    REQUIRE(single.code == 0);
+    REQUIRE(both.code == 0);
+    const auto one = nlohmann::json::parse(single.out).at("images"), two = nlohmann::json::parse(both.out).at("images");
+    for (std::size_t i = 0; i < 6; ++i) {
+      const double p = one[i].at("top")[0].at("probability"), q = two[i].at("top")[0].at("probability");
+      CHECK(p == doctest::Approx(q).epsilon(1e-4));  // a block of width 16 in fp32 rounds to about 1e-6
+      CHECK(p != q);                                 // it did compute in another precision
+    }
+    const Args eval = Args{"eval", "--checkpoint", t.run} + machine;
+    const Ended slow = evergrad(eval + exact);
+    INFO(slow.all());
+    CHECK(slow.code == 0);
+  }
+}
+
 TEST_CASE("predict: an image file gives what the same pixels gave; a broken one is named and stops nothing") {
   const Trained t;
   const auto json = t.folder / "p.json", png = t.folder / "a.png", bad = t.folder / "b.jpg",

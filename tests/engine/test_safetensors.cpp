@@ -139,6 +139,14 @@ TEST_CASE("safetensors: loading into a tensor checks shape and type first") {
   CHECK(contains(shape, "[2,2]"));
   CHECK(contains(shape, "[4]"));
   CHECK(contains(error_text(Kind::dtype, [&] { file.load_into(e, make({2, 2}, DType::bf16)); }), "bf16"));
+  // Widening loses nothing; narrowing would, and the message says which device holds such numbers.
+  const Tensor wide = make({2, 2}, DType::f64).to(kReference);
+  file.load_into(e, wide);
+  CHECK(wide.to_host() == file.load("w", kCpu).to_host());
+  const std::string doubles = file_of(R"({"w":{"dtype":"F64","shape":[2],"data_offsets":[0,16]}})", 16);
+  const SafetensorsFile exact = parse(doubles);
+  CHECK(contains(error_text(Kind::dtype, [&] { exact.load_into(*exact.find("w"), make({2}, DType::f32)); }),
+                 "--device reference"));
 }
 
 TEST_CASE("safetensors: every rule of the header is enforced, with a message that names it") {
