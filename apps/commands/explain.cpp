@@ -148,7 +148,9 @@ void add_explain_command(CLI::App& app, std::function<int()>& run) {
   sub->add_option("--batch", o->batch, "Images per step")->capture_default_str()->check(CLI::Range(1, 1 << 24));
   sub->add_option("--classes", o->classes, "Outputs of the head (0: 1000 or 100, by the image's size)")
       ->check(CLI::Range(0, 1000000));
-  sub->add_option("--method", o->method, "Update rule: adamw, sgd or arrow with its options")->capture_default_str();
+  sub->add_option("--method", o->method,
+                  "Update rule with its options: arrow, or any that keeps moments alone (adamw, adam, sgd, upgd)")
+      ->capture_default_str();
   sub->add_option("--tflops", o->tflops,
                   "Arithmetic ceiling of a machine that is not here, 10^12 operations per second")
       ->check(number_in(1e-6, 1e9));

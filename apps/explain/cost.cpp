@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include "apps/explain/update_state.h"
 #include "layers/vit.h"
 #include "optim/arrow_targets.h"
 
@@ -184,16 +185,18 @@ class Counter {
     const auto vector = [](double size) { return cat("[", I(size), "]"); };
     row(p, "gradient norm", vector(all), 1, 2 * all, g_ * all);
     const std::string& name = method_.name;
-    check(method_.with.empty() && (name == "adamw" || name == "sgd" || name == "arrow"), Kind::usage, [&] {
-      return cat("--method ", to_text(method_), ": the cost of its update is not known here; adamw, sgd and arrow are");
-    });
     const double master = 2 * s_;  // read and written
-    if (name == "sgd") {
-      row(p, "SGD + momentum", vector(all), 1, 4 * all, (g_ + 2 * master + w_) * all);
+    const bool arrow = name == "arrow" && method_.with.empty();
+    if (!arrow && name != "adamw") {
+      // Gradient, weight and moments pass once. Arithmetic of a rule that is not known by name: as Adam's per moment.
+      const double moments = moments_per_weight(method_);
+      const double flops = name == "sgd" ? 2 + 2 * moments : 4 + 4 * moments;
+      row(p, name == "sgd" ? "SGD" : cat("rule: ", name), vector(all), 1, flops * all,
+          (g_ + (1 + moments) * master + w_) * all);
       return;
     }
     double own = 0.0;
-    if (name == "arrow") {
+    if (arrow) {
       const ArrowSettings a = read_arrow_settings(method_, c_.depth, 0.0);
       const std::vector<ArrowRun> runs = arrow_runs(a, {params, nullptr, c_.depth});
       for (const ArrowRun& r : runs) own += double(r.size);
@@ -205,7 +208,8 @@ class Counter {
       row(p, "ARROW: base moments", vector(own), calls, 8 * own, (g_ + 2 * master) * own);
       row(p, "ARROW: step", shape, calls, 2 * (window + 1) * own, (window * ring + master + w_) * own);
     }
-    row(p, "AdamW", vector(all - own), 1, 12 * (all - own), (g_ + 3 * master + w_) * (all - own));
+    const double moments = arrow ? 2 : moments_per_weight(method_);
+    row(p, "AdamW", vector(all - own), 1, 12 * (all - own), (g_ + (1 + moments) * master + w_) * (all - own));
   }
 
   const VitConfig c_;

@@ -30,7 +30,7 @@ struct StepShape {
   VitConfig vit;  // its precision is that of activations
   std::int64_t batch = 64;
   bool narrow_gradients = false;  // parameter gradients in the activations' type (GPUs, decisions: gradient dtype)
-  MethodSpec method;              // adamw, sgd or arrow
+  MethodSpec method;              // arrow, or any update rule that moments_per_weight knows
 };
 
 /// Every operation of one training step, in the order in which they run. Throws Error{usage} for a method whose update

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "apps/explain/update_state.h"
 #include "apps/run/table.h"
 #include "layers/vit.h"
 #include "optim/arrow_targets.h"
@@ -75,7 +76,7 @@ constexpr std::array<Lesson, 13> kLessons{{
     {"head, loss", "the class token (or the mean) becomes a score per class; softmax and its gradient in one pass"},
     {"d input", "how the loss changes with a layer's input: a product with the same weights, transposed"},
     {"d weight", "how it changes with the weights: what came in, times the gradient that came back, over all tokens"},
-    {"AdamW, SGD", "reads gradient, weight and running means, writes them back: nothing but memory traffic"},
+    {"AdamW, SGD, rule", "reads gradient, weight and running means, writes them back: nothing but memory traffic"},
     {"ARROW",
      "keeps a window of past gradients; the new one becomes a column of it (observe), and the step is a\n"
      "                     combination of the columns that damps directions which they share (step)"},
@@ -114,16 +115,14 @@ Totals totals(const std::vector<Operation>& operations, const Roof& roof) {
 
 double optimizer_bytes(const StepShape& s) {
   const double all = double(s.vit.parameter_count()), master = s.vit.precision == DType::f64 ? 8.0 : 4.0;
-  if (s.method.name == "sgd") return master * all;
+  if (s.method.name != "arrow") return moments_per_weight(s.method) * master * all;
   double bytes = 2 * master * all;
-  if (s.method.name == "arrow") {
-    Vit v = make_vit(s.vit);
-    const std::vector<Param*> params = parameters(v);
-    const ArrowSettings a = read_arrow_settings(s.method, s.vit.depth, 0.0);
-    const double element = a.bf16_ring ? 2.0 : s.narrow_gradients ? double(size_of(s.vit.precision)) : master;
-    for (const ArrowRun& r : arrow_runs(a, {params, nullptr, s.vit.depth}))
-      bytes += element * (a.solve.window + 1) * double(r.size);
-  }
+  Vit v = make_vit(s.vit);
+  const std::vector<Param*> params = parameters(v);
+  const ArrowSettings a = read_arrow_settings(s.method, s.vit.depth, 0.0);
+  const double element = a.bf16_ring ? 2.0 : s.narrow_gradients ? double(size_of(s.vit.precision)) : master;
+  for (const ArrowRun& r : arrow_runs(a, {params, nullptr, s.vit.depth}))
+    bytes += element * (a.solve.window + 1) * double(r.size);
   return bytes;
 }
 

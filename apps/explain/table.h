@@ -30,7 +30,7 @@ struct Totals {
 };
 Totals totals(const std::vector<Operation>& operations, const Roof& roof);
 
-/// Bytes of state that adamw, sgd or arrow keeps for this model.
+/// Bytes of state that the update rule keeps for this model.
 double optimizer_bytes(const StepShape& shape);
 
 /// A table that fits 120 columns, then the totals; with `legend` a sentence for every column and kind of operation.

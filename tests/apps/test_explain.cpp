@@ -130,8 +130,37 @@ TEST_CASE("explain: ARROW reads its window twice and writes the new column") {
   CHECK(observe.bytes == 2 * (1 + 1 + 8) * own);  // bf16: gradient, new column, window
   CHECK(step.bytes == (2 * 8 + 8 + 2) * own);     // window; weights read and written, working copy
   CHECK(optimizer_bytes(s) == 8.0 * double(s.vit.parameter_count()) + 2 * 9 * own);
-  s.method = parse_method("muon");
-  CHECK_THROWS_AS(training_step(s), Error);
+}
+
+TEST_CASE("explain: the traffic of any other rule follows from what it keeps per weight") {
+  StepShape s = shape_of(vit16("vit-b"), 256, false);  // bf16 activations, fp32 gradients
+  const double all = double(s.vit.parameter_count());
+  struct Rule {
+    const char *method, *row;
+    double moments;
+  };
+  for (const Rule& r : {Rule{"adamw", "AdamW", 2}, Rule{"adam", "rule: adam", 2}, Rule{"sgd", "SGD", 1},
+                        Rule{"sgd:momentum=0", "SGD", 0}, Rule{"upgd", "rule: upgd", 1}}) {
+    CAPTURE(std::string(r.method));
+    s.method = parse_method(r.method);
+    const std::vector<Operation> rows = training_step(s);
+    // Gradient read; weight and moments read and written; the bf16 copy written.
+    CHECK(find(rows, Pass::update, r.row).bytes == (4 + 8 * (1 + r.moments) + 2) * all);
+    CHECK(optimizer_bytes(s) == 4 * r.moments * all);
+  }
+  for (const auto& refused : std::vector<std::pair<std::string, std::string>>{{"muon", "products of matrices"},
+                                                                              {"norm-control", "numbers per weight"},
+                                                                              {"adamw+l2init", "--method adamw"},
+                                                                              {"arrow+nap", "--method arrow"}}) {
+    CAPTURE(refused.first);
+    s.method = parse_method(refused.first);
+    std::string text = "no error";
+    try {
+      training_step(s);
+    } catch (const Error& e) { text = e.what(); }
+    CHECK(contains(text, refused.second));
+    CHECK(contains(text, "known are"));
+  }
 }
 
 TEST_CASE("explain: what forward keeps is what the pool holds after it, and the peak is the plan's") {
