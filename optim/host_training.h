@@ -14,6 +14,7 @@
 
 namespace eg {
 
+/// How weights begin, and how they are updated.
 struct HostTrainingOptions {
   std::string method = "adamw";       // as parse_method reads it
   double lr = -1, weight_decay = -1;  // negative: the method's own
