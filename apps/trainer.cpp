@@ -63,10 +63,9 @@ Trainer::Trainer(const TrainerConfig& config)
   visit_params(model_, [&](Param& p) { params_.push_back(&p); });
   freeze(params_, config.freeze);
   const DType activation = config.device.type == DeviceType::reference ? DType::f64 : config.vit.precision;
-  ranks_ = config.ranks ? config.ranks : single_rank(config.device);
+  ranks_ = config.ranks ? config.ranks : single_rank();
   const bool divided = config.zero && ranks_->size() > 1;
-  arena_.build(params_, config.device, activation, narrow_gradients(config),
-               divided ? Division::room_behind(ranks_->size()) : 0);
+  arena_.build(params_, config.device, activation, narrow_gradients(config));
   arena_.initialise(params_, config.seed);
   if (config.init) load_weights(*config.init, params_);
   arena_.refresh_work();

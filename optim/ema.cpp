@@ -21,7 +21,7 @@ void Ema::rebase() { average_.copy_from(own(arena_.master)); }
 
 Tensor& Ema::average() {
   if (!division_) return average_;
-  whole_ = division_->room(average_.dtype(), arena_.device);
+  whole_ = Tensor::zeros(arena_.master.shape(), average_.dtype(), arena_.device);
   own(whole_).copy_from(average_);
   division_->gather(whole_, {});
   runtime(arena_.device).synchronize({});

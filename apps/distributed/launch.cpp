@@ -67,7 +67,7 @@ std::function<std::uint64_t()> progress_of(const Collectives& ranks, Device devi
 
 std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::string* device) {
   const Launch launch = detect_launch();
-  if (launch.size == 1) return single_rank(parse_device(*device));
+  if (launch.size == 1) return single_rank();
   const Device own = device_of_rank(launch, *device);
   runtime(own);  // throws with the list of devices that exist here
   *device = to_string(own);

@@ -47,7 +47,7 @@ class ShardedOptimizer final : public Optimizer {
     inner_->visit_state([&](const std::string& tensor, Tensor& t) {
       // ARROW gathers what belongs to its matrices itself.
       if (arrow_ ? tensor != "m" && tensor != "v" : t.shape() != own_.master.shape()) return visit(tensor, t);
-      Tensor whole = division_.room(t.dtype(), arena_.device);
+      Tensor whole = Tensor::zeros({division_.whole}, t.dtype(), arena_.device);
       division_.own(whole).copy_from(t);
       division_.gather(whole, {});
       runtime(arena_.device).synchronize({});

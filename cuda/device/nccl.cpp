@@ -47,9 +47,6 @@ ncclDataType_t nccl_type(DType t) {
 char* at(void* base, std::int64_t index, DType t) {
   return static_cast<char*>(base) + index * std::int64_t(size_of(t));
 }
-const char* at(const void* base, std::int64_t index, DType t) {
-  return static_cast<const char*>(base) + index * std::int64_t(size_of(t));
-}
 
 /// Says early, with the remedy, what NCCL would say late and darkly.
 void check_shared_memory(int local_size) {
@@ -146,9 +143,8 @@ class Nccl final : public Collectives {
 
   void all_reduce(void* data, std::int64_t count, DType t, Stream s) override {
     if (ordered(t)) {
-      const std::int64_t part = part_of(count);
-      void* sums = sum_parts(data, count, part, t, s);
-      gather_parts(sums, data, count, part, t, s);
+      sum_own_part(data, count, t, s);
+      gather_parts(data, count, t, s);
     } else {
       run("all_reduce",
           [&] { return ncclAllReduce(data, data, std::size_t(count), nccl_type(t), ncclSum, comm_, cuda_stream(s)); });
@@ -156,21 +152,30 @@ class Nccl final : public Collectives {
     count_up(s);
   }
 
-  void reduce_scatter(const void* in, void* out, std::int64_t count, DType t, Stream s) override {
+  void reduce_scatter(void* data, std::int64_t count, DType t, Stream s) override {
+    const RankPart own = part(count, rank());
     if (ordered(t)) {
-      const void* sum = sum_parts(in, count * size(), count, t, s);
-      check_cuda(cudaMemcpyAsync(out, sum, std::size_t(count) * size_of(t), cudaMemcpyDeviceToDevice, cuda_stream(s)),
-                 "a copy on the device");
-    } else {
-      run("reduce_scatter",
-          [&] { return ncclReduceScatter(in, out, std::size_t(count), nccl_type(t), ncclSum, comm_, cuda_stream(s)); });
+      sum_own_part(data, count, t, s);
+    } else if (own.size * size() == count) {
+      run("reduce_scatter", [&] {
+        return ncclReduceScatter(data, at(data, own.begin, t), std::size_t(own.size), nccl_type(t), ncclSum, comm_,
+                                 cuda_stream(s));
+      });
+    } else {  // NCCL's own wants equal parts
+      run("a sum of each part", [&] {
+        return grouped([&](ncclResult_t* status) {
+          for (int r = 0; r < size(); ++r)
+            if (const RankPart p = part(count, r); p.size > 0)
+              keep(status, ncclReduce(at(data, p.begin, t), at(data, p.begin, t), std::size_t(p.size), nccl_type(t),
+                                      ncclSum, r, comm_, cuda_stream(s)));
+        });
+      });
     }
     count_up(s);
   }
 
-  void all_gather(const void* in, void* out, std::int64_t count, DType t, Stream s) override {
-    run("all_gather",
-        [&] { return ncclAllGather(in, out, std::size_t(count) * size_of(t), ncclUint8, comm_, cuda_stream(s)); });
+  void all_gather(void* data, std::int64_t count, DType t, Stream s) override {
+    gather_parts(data, count, t, s);
     count_up(s);
   }
 
@@ -205,42 +210,51 @@ class Nccl final : public Collectives {
 
  private:
   bool ordered(DType t) const { return options_.deterministic || t == DType::bf16; }
-  /// Elements of a part when `count` are dealt out; a multiple of 8, so that every part is aligned as the first is.
-  std::int64_t part_of(std::int64_t count) const { return ((count + size() - 1) / size() + 7) / 8 * 8; }
-  static std::int64_t length(std::int64_t count, std::int64_t part, int r) {
-    return std::clamp<std::int64_t>(count - r * part, 0, part);
-  }
+  RankPart part(std::int64_t count, int r) const { return RankPart::of(count, r, size()); }
 
-  /// Everybody's part `rank` of `data` [count], summed in ascending order of ranks: [part] in scratch memory.
-  void* sum_parts(const void* data, std::int64_t count, std::int64_t part, DType t, Stream s) {
-    const std::int64_t mine = length(count, part, rank());
-    void* const space = scratch(s, std::size_t(part) * std::size_t(size() + 1) * size_of(t)).data;
+  /// This rank's part of `data` [count] becomes everybody's, summed in ascending order of ranks.
+  void sum_own_part(void* data, std::int64_t count, DType t, Stream s) {
+    const RankPart own = part(count, rank());
+    // As wide as the longest part, so that every rank's scratch is the same.
+    const std::int64_t stride = part(count, 0).size;
+    void* const space = scratch(s, std::size_t(stride) * std::size_t(size()) * size_of(t)).data;
     run("an exchange of parts", [&] {
       return grouped([&](ncclResult_t* status) {
         for (int r = 0; r < size(); ++r) {
-          const std::int64_t theirs = length(count, part, r);
-          if (theirs > 0)
-            keep(status, ncclSend(at(data, r * part, t), std::size_t(theirs), nccl_type(t), r, comm_, cuda_stream(s)));
-          if (mine > 0)
-            keep(status, ncclRecv(at(space, r * part, t), std::size_t(mine), nccl_type(t), r, comm_, cuda_stream(s)));
+          const RankPart theirs = part(count, r);
+          if (theirs.size > 0)
+            keep(status,
+                 ncclSend(at(data, theirs.begin, t), std::size_t(theirs.size), nccl_type(t), r, comm_, cuda_stream(s)));
+          if (own.size > 0)
+            keep(status,
+                 ncclRecv(at(space, r * stride, t), std::size_t(own.size), nccl_type(t), r, comm_, cuda_stream(s)));
         }
       });
     });
-    void* const sum = at(space, part * size(), t);
-    ordered_sum(space, sum, mine, part, size(), t, s);
-    return sum;
+    ordered_sum(space, at(data, own.begin, t), own.size, stride, size(), t, s);
   }
 
-  /// Part r of `data` [count] becomes what rank r has in `sum`. Parts may be of different length, so no all-gather of NCCL's.
-  void gather_parts(const void* sum, void* data, std::int64_t count, std::int64_t part, DType t, Stream s) {
-    const std::int64_t mine = length(count, part, rank());
-    run("a return of sums", [&] {
+  /// Every rank's own part of `data` [count] reaches all others.
+  void gather_parts(void* data, std::int64_t count, DType t, Stream s) {
+    const RankPart own = part(count, rank());
+    if (own.size * size() == count) {
+      run("all_gather", [&] {
+        return ncclAllGather(at(data, own.begin, t), data, std::size_t(own.size) * size_of(t), ncclUint8, comm_,
+                             cuda_stream(s));
+      });
+      return;
+    }
+    run("an exchange of unequal parts", [&] {
       return grouped([&](ncclResult_t* status) {
         for (int r = 0; r < size(); ++r) {
-          const std::int64_t theirs = length(count, part, r);
-          if (mine > 0) keep(status, ncclSend(sum, std::size_t(mine), nccl_type(t), r, comm_, cuda_stream(s)));
-          if (theirs > 0)
-            keep(status, ncclRecv(at(data, r * part, t), std::size_t(theirs), nccl_type(t), r, comm_, cuda_stream(s)));
+          if (r == rank()) continue;
+          const RankPart theirs = part(count, r);
+          if (own.size > 0)
+            keep(status, ncclSend(at(data, own.begin, t), std::size_t(own.size) * size_of(t), ncclUint8, r, comm_,
+                                  cuda_stream(s)));
+          if (theirs.size > 0)
+            keep(status, ncclRecv(at(data, theirs.begin, t), std::size_t(theirs.size) * size_of(t), ncclUint8, r, comm_,
+                                  cuda_stream(s)));
         }
       });
     });

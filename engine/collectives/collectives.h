@@ -20,6 +20,13 @@
 
 namespace eg {
 
+/// One rank's part of [count]: equal parts that begin at multiples of 16 elements, so that each is aligned as the whole is; the
+/// last ones are shorter, or empty, where that does not divide.
+struct RankPart {
+  std::int64_t begin = 0, size = 0;
+  static RankPart of(std::int64_t count, int rank, int ranks);
+};
+
 class Collectives {
  public:
   virtual ~Collectives() = default;
@@ -31,10 +38,11 @@ class Collectives {
 
   /// data [count] of every rank becomes the sum over ranks. f32, f64 or bf16 (summed in fp32, rounded once).
   virtual void all_reduce(void* data, std::int64_t count, DType dtype, Stream s) = 0;
-  /// in [count * size] of every rank -> out [count]: the sum of everybody's part `rank`. out may be in's own part `rank`.
-  virtual void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype, Stream s) = 0;
-  /// in [count] of every rank -> out [count * size] in order of ranks. in may be out's own part `rank`.
-  virtual void all_gather(const void* in, void* out, std::int64_t count, DType dtype, Stream s) = 0;
+  /// This rank's part (RankPart) of data [count] becomes the sum over ranks, in the bits of all_reduce where that is
+  /// deterministic; the rest of data is left as it was. Half of an all_reduce: all_gather is the other half.
+  virtual void reduce_scatter(void* data, std::int64_t count, DType dtype, Stream s) = 0;
+  /// data [count], of which each rank has its part (RankPart), has all parts then.
+  virtual void all_gather(void* data, std::int64_t count, DType dtype, Stream s) = 0;
   virtual void broadcast(void* data, std::int64_t bytes, int root, Stream s) = 0;
 
   /// Host memory, at once. all_gather_bytes: the texts of all ranks, in order; lengths may differ.
@@ -43,11 +51,14 @@ class Collectives {
   /// Every number becomes its sum over ranks, added in ascending order of ranks: the same bits everywhere.
   virtual void sum_on_host(std::span<double> values);
 
+  /// Bytes that this rank has sent to others in device operations; 0 where nobody counts them (one rank alone, GPUs).
+  virtual std::int64_t bytes_sent() const { return 0; }
+
   /// Ends the run on all ranks after a failure on this one: never collective, returns or exits within seconds.
   virtual void abort(const std::string& why) noexcept = 0;
 };
 
-/// One rank alone; every operation is a copy on `device`, or nothing.
-std::unique_ptr<Collectives> single_rank(Device device = kCpu);
+/// One rank alone, whose sums have one term: no operation does anything.
+std::unique_ptr<Collectives> single_rank();
 
 }  // namespace eg

@@ -71,32 +71,29 @@ class Loopback final : public Collectives {
   void all_reduce(void* data, std::int64_t count, DType dtype, Stream) override {
     check_summable(dtype, "all_reduce");
     meet({"all_reduce", data, count, dtype});
-    const std::int64_t part = (count + size() - 1) / size(), begin = std::min(count, part * rank_);
-    sum_into_scratch(begin, std::min(part, count - begin), dtype);
+    sum_own_part(count, dtype);
+    for (int r = 0; r < size(); ++r) take_sums(data, count, dtype, r);
     m_->wait();
+    sent_ += others_parts(count, dtype) + to_others(count, dtype);
+  }
+  void reduce_scatter(void* data, std::int64_t count, DType dtype, Stream) override {
+    check_summable(dtype, "reduce_scatter");
+    meet({"reduce_scatter", data, count, dtype});
+    sum_own_part(count, dtype);
+    take_sums(data, count, dtype, rank_);
+    m_->wait();
+    sent_ += others_parts(count, dtype);
+  }
+  void all_gather(void* data, std::int64_t count, DType dtype, Stream) override {
+    meet({"all_gather", data, count, dtype});
     for (int r = 0; r < size(); ++r) {
-      const std::vector<std::byte>& sums = m_->scratch[std::size_t(r)];
-      const std::size_t at = std::size_t(std::min(count, part * r)) * size_of(dtype);
-      if (!sums.empty()) std::memcpy(static_cast<std::byte*>(data) + at, sums.data(), sums.size());
+      const RankPart p = RankPart::of(count, r, size());
+      const std::size_t at = std::size_t(p.begin) * size_of(dtype), bytes = std::size_t(p.size) * size_of(dtype);
+      if (r != rank_ && bytes)
+        std::memcpy(static_cast<std::byte*>(data) + at, static_cast<const std::byte*>(posted(r)) + at, bytes);
     }
     m_->wait();
-  }
-  void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype, Stream) override {
-    check_summable(dtype, "reduce_scatter");
-    meet({"reduce_scatter", in, count, dtype});
-    sum_into_scratch(count * rank_, count, dtype);
-    m_->wait();  // all have read; out may lie in somebody's input
-    const std::vector<std::byte>& sums = m_->scratch[std::size_t(rank_)];
-    if (!sums.empty()) std::memcpy(out, sums.data(), sums.size());
-    m_->wait();
-  }
-  void all_gather(const void* in, void* out, std::int64_t count, DType dtype, Stream) override {
-    meet({"all_gather", in, count, dtype});
-    const std::size_t bytes = std::size_t(count) * size_of(dtype);
-    for (int r = 0; bytes && r < size(); ++r)
-      if (std::byte* const to = static_cast<std::byte*>(out) + std::size_t(r) * bytes; to != posted(r))
-        std::memcpy(to, posted(r), bytes);
-    m_->wait();
+    sent_ += to_others(count, dtype);
   }
   void broadcast(void* data, std::int64_t bytes, int root, Stream) override {
     check(root >= 0 && root < size(), Kind::internal,
@@ -113,6 +110,8 @@ class Loopback final : public Collectives {
     m_->wait();
     return all;
   }
+  /// What processes would send for these operations.
+  std::int64_t bytes_sent() const override { return sent_; }
   void abort(const std::string& why) noexcept override { m_->abort(why); }
 
  private:
@@ -135,17 +134,33 @@ class Loopback final : public Collectives {
     m_->wait();  // all have compared: the slots may be written again
   }
 
-  void sum_into_scratch(std::int64_t begin, std::int64_t count, DType dtype) {
+  /// Into this rank's scratch. Returns when all have read everybody's data, which may be written again.
+  void sum_own_part(std::int64_t count, DType dtype) {
+    const RankPart own = RankPart::of(count, rank_, size());
     std::vector<const void*> parts;
     for (int r = 0; r < size(); ++r)
-      parts.push_back(static_cast<const std::byte*>(posted(r)) + std::size_t(begin) * size_of(dtype));
+      parts.push_back(static_cast<const std::byte*>(posted(r)) + std::size_t(own.begin) * size_of(dtype));
     std::vector<std::byte>& sums = m_->scratch[std::size_t(rank_)];
-    sums.resize(std::size_t(count) * size_of(dtype));
-    ordered_sum(parts, sums.data(), count, dtype);
+    sums.resize(std::size_t(own.size) * size_of(dtype));
+    ordered_sum(parts, sums.data(), own.size, dtype);
+    m_->wait();
   }
+  void take_sums(void* data, std::int64_t count, DType dtype, int r) const {
+    const std::vector<std::byte>& sums = m_->scratch[std::size_t(r)];
+    const std::size_t at = std::size_t(RankPart::of(count, r, size()).begin) * size_of(dtype);
+    if (!sums.empty()) std::memcpy(static_cast<std::byte*>(data) + at, sums.data(), sums.size());
+  }
+  std::int64_t own_bytes(std::int64_t count, DType dtype) const {
+    return RankPart::of(count, rank_, size()).size * std::int64_t(size_of(dtype));
+  }
+  std::int64_t others_parts(std::int64_t count, DType dtype) const {
+    return count * std::int64_t(size_of(dtype)) - own_bytes(count, dtype);
+  }
+  std::int64_t to_others(std::int64_t count, DType dtype) const { return own_bytes(count, dtype) * (size() - 1); }
 
   std::shared_ptr<Meeting> m_;
   int rank_;
+  std::int64_t sent_ = 0;
 };
 
 }  // namespace

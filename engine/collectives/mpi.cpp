@@ -56,40 +56,22 @@ class Mpi final : public Collectives {
       if (size_ == 1 || count == 0) return;
       auto* const bytes = static_cast<std::byte*>(data);
       if (count * std::int64_t(size_of(dtype)) * size_ <= kSmall) return sum_small(bytes, count, dtype);
-      for (std::int64_t at = 0; at < count; at += kPiece * size_)
-        sum_piece(bytes + at * std::int64_t(size_of(dtype)), std::min(kPiece * size_, count - at), dtype);
+      for_each_piece(data, count, dtype, [&](const auto& piece, const auto& length) {
+        sum_parts(piece, length, piece(rank_), dtype);
+        gather(piece, length, dtype);
+      });
     });
   }
-  void reduce_scatter(const void* in, void* out, std::int64_t count, DType dtype, Stream s) override {
+  void reduce_scatter(void* data, std::int64_t count, DType dtype, Stream s) override {
     check_summable(dtype, "reduce_scatter");
     on_stream(s, "reduce_scatter", [=, this] {
-      const std::int64_t width = std::int64_t(size_of(dtype));
-      for (std::int64_t at = 0; at < count; at += kPiece) {
-        const std::int64_t n = std::min(kPiece, count - at);
-        const auto part = [&](int r) { return static_cast<const std::byte*>(in) + (count * r + at) * width; };
-        sum_parts(
-            part, [&](int) { return n; }, static_cast<std::byte*>(out) + at * width, dtype);
-      }
+      for_each_piece(data, count, dtype,
+                     [&](const auto& piece, const auto& length) { sum_parts(piece, length, piece(rank_), dtype); });
     });
   }
-  void all_gather(const void* in, void* out, std::int64_t count, DType dtype, Stream s) override {
+  void all_gather(void* data, std::int64_t count, DType dtype, Stream s) override {
     on_stream(s, "all_gather", [=, this] {
-      if (count == 0) return;
-      const std::int64_t width = std::int64_t(size_of(dtype));
-      auto* const to = static_cast<std::byte*>(out);
-      const auto* const from = static_cast<const std::byte*>(in);
-      if (to + count * rank_ * width != from)
-        std::memmove(to + count * rank_ * width, from, std::size_t(count * width));
-      for (std::int64_t at = 0; at < count; at += kPiece) {
-        const std::int64_t bytes = std::min(kPiece, count - at) * width;
-        exchange(
-            [&](int) {
-              return Piece{const_cast<std::byte*>(from) + at * width, bytes};
-            },
-            [&](int r) {
-              return Piece{to + (count * r + at) * width, bytes};
-            });
-      }
+      for_each_piece(data, count, dtype, [&](const auto& piece, const auto& length) { gather(piece, length, dtype); });
     });
   }
   void broadcast(void* data, std::int64_t bytes, int root, Stream s) override {
@@ -131,6 +113,7 @@ class Mpi final : public Collectives {
     for (int r = 0; r < size_; ++r) parts.push_back(all.data() + std::size_t(n) * std::size_t(r));
     ordered_sum(parts, values.data(), n, DType::f64);
   }
+  std::int64_t bytes_sent() const override { return sent_; }
   void abort(const std::string&) noexcept override { MPI_Abort(MPI_COMM_WORLD, 1); }
   std::shared_ptr<const std::atomic<std::uint64_t>> complete() const { return complete_; }
 
@@ -157,7 +140,7 @@ class Mpi final : public Collectives {
   }
 
   /// Sends send(r) to and receives receive(r) from every other rank r.
-  void exchange(const std::function<Piece(int)>& send, const std::function<Piece(int)>& receive) const {
+  void exchange(const std::function<Piece(int)>& send, const std::function<Piece(int)>& receive) {
     std::vector<MPI_Request> open;
     const auto add = [&](const char* what, const std::function<int(MPI_Request*)>& begin) {
       MPI_Request request = MPI_REQUEST_NULL;
@@ -173,21 +156,47 @@ class Mpi final : public Collectives {
     for (int d = 1; d < size_; ++d) {
       const int to = (rank_ + d) % size_;
       const Piece p = send(to);
+      sent_ += p.bytes;
       if (p.bytes)
         add("MPI_Isend", [&](MPI_Request* q) { return MPI_Isend(p.data, int(p.bytes), MPI_BYTE, to, 0, comm_, q); });
     }
     call("MPI_Waitall", MPI_Waitall(int(open.size()), open.data(), MPI_STATUSES_IGNORE));
   }
 
+  /// Goes through data [count] so that of every rank's part one piece of at most kPiece elements is dealt with at a time:
+  /// body(where rank r's begins, how long it is). As many turns on all ranks, though some parts are shorter.
+  template <class Body>
+  void for_each_piece(void* data, std::int64_t count, DType dtype, const Body& body) const {
+    if (size_ == 1) return;
+    const std::int64_t width = std::int64_t(size_of(dtype)), longest = RankPart::of(count, 0, size_).size;
+    for (std::int64_t at = 0; at < longest; at += kPiece) {
+      const auto piece = [&](int r) {
+        const RankPart p = RankPart::of(count, r, size_);
+        return static_cast<std::byte*>(data) + (p.begin + std::min(at, p.size)) * width;
+      };
+      const auto length = [&](int r) {
+        return std::clamp<std::int64_t>(RankPart::of(count, r, size_).size - at, 0, kPiece);
+      };
+      body(piece, length);
+    }
+  }
+
+  /// The piece that each rank has goes to all the others.
+  void gather(const std::function<std::byte*(int)>& piece, const std::function<std::int64_t(int)>& length,
+              DType dtype) {
+    const auto at = [&](int r) { return Piece{piece(r), length(r) * std::int64_t(size_of(dtype))}; };
+    exchange([&](int) { return at(rank_); }, at);
+  }
+
   /// out = sum over ranks of their part(rank of this one), which has length(r) elements on rank r.
-  void sum_parts(const std::function<const std::byte*(int)>& part, const std::function<std::int64_t(int)>& length,
+  void sum_parts(const std::function<std::byte*(int)>& part, const std::function<std::int64_t(int)>& length,
                  std::byte* out, DType dtype) {
     const std::int64_t width = std::int64_t(size_of(dtype)), n = length(rank_);
     scratch_.resize(std::size_t(n * width * size_));
     const auto received = [&](int r) { return scratch_.data() + n * width * r; };
     exchange(
         [&](int r) {
-          return Piece{const_cast<std::byte*>(part(r)), length(r) * width};
+          return Piece{part(r), length(r) * width};
         },
         [&](int r) {
           return Piece{received(r), n * width};
@@ -197,25 +206,11 @@ class Mpi final : public Collectives {
     ordered_sum(parts, out, n, dtype);
   }
 
-  /// All-reduce of at most kPiece elements for each rank: every rank adds up one part, then all take all parts.
-  void sum_piece(std::byte* data, std::int64_t count, DType dtype) {
-    const std::int64_t width = std::int64_t(size_of(dtype)), share = (count + size_ - 1) / size_;
-    const auto begin = [&](int r) { return std::min(count, share * r); };
-    const auto length = [&](int r) { return std::min(share, count - begin(r)); };
-    sum_parts([&](int r) { return data + begin(r) * width; }, length, data + begin(rank_) * width, dtype);
-    exchange(
-        [&](int) {
-          return Piece{data + begin(rank_) * width, length(rank_) * width};
-        },
-        [&](int r) {
-          return Piece{data + begin(r) * width, length(r) * width};
-        });
-  }
-
   void sum_small(std::byte* data, std::int64_t count, DType dtype) {
     const int bytes = int(count * std::int64_t(size_of(dtype)));
     scratch_.resize(std::size_t(bytes) * std::size_t(size_));
     call("MPI_Allgather", MPI_Allgather(data, bytes, MPI_BYTE, scratch_.data(), bytes, MPI_BYTE, comm_));
+    sent_ += std::int64_t(bytes) * (size_ - 1);
     std::vector<const void*> parts;
     for (int r = 0; r < size_; ++r) parts.push_back(scratch_.data() + std::int64_t(bytes) * r);
     ordered_sum(parts, data, count, dtype);
@@ -225,7 +220,8 @@ class Mpi final : public Collectives {
   MPI_Comm comm_ = MPI_COMM_NULL;
   int rank_ = 0, size_ = 1;
   const std::shared_ptr<std::atomic<std::uint64_t>> complete_ = std::make_shared<std::atomic<std::uint64_t>>(0);
-  std::vector<std::byte> scratch_;  // what others sent; host memory of every device that comes here
+  std::atomic<std::int64_t> sent_{0};  // written where the work runs, which may be a stream's thread
+  std::vector<std::byte> scratch_;     // what others sent; host memory of every device that comes here
 };
 
 }  // namespace

@@ -262,11 +262,11 @@ class WatchedCollectives : public Collectives {
   void all_reduce(void* data, std::int64_t count, DType t, Stream s) override {
     run(cat("all_reduce ", t), bytes(count, t), true, [&] { inner_->all_reduce(data, count, t, s); });
   }
-  void reduce_scatter(const void* in, void* out, std::int64_t count, DType t, Stream s) override {
-    run(cat("reduce_scatter ", t), bytes(count, t), true, [&] { inner_->reduce_scatter(in, out, count, t, s); });
+  void reduce_scatter(void* data, std::int64_t count, DType t, Stream s) override {
+    run(cat("reduce_scatter ", t), bytes(count, t), true, [&] { inner_->reduce_scatter(data, count, t, s); });
   }
-  void all_gather(const void* in, void* out, std::int64_t count, DType t, Stream s) override {
-    run(cat("all_gather ", t), bytes(count, t), true, [&] { inner_->all_gather(in, out, count, t, s); });
+  void all_gather(void* data, std::int64_t count, DType t, Stream s) override {
+    run(cat("all_gather ", t), bytes(count, t), true, [&] { inner_->all_gather(data, count, t, s); });
   }
   void broadcast(void* data, std::int64_t n, int root, Stream s) override {
     run(cat("broadcast from ", root), n, true, [&] { inner_->broadcast(data, n, root, s); });
@@ -283,6 +283,7 @@ class WatchedCollectives : public Collectives {
   void sum_on_host(std::span<double> values) override {
     run("sum_on_host", std::int64_t(values.size_bytes()), false, [&] { inner_->sum_on_host(values); });
   }
+  std::int64_t bytes_sent() const override { return inner_->bytes_sent(); }
   void abort(const std::string& why) noexcept override { inner_->abort(why); }
   Watchdog& watchdog() { return dog_; }
   double seconds() const { return std::chrono::duration<double>(spent_).count(); }

@@ -167,8 +167,8 @@ void check_equal_to_one_rank(const std::string& method, Device device, std::init
   config.accumulate = accumulate;
   if (accumulate > 1) config.vit.drop_path = 0.0;  // masks are drawn by place within a pass, and passes are cut by rank
   const bool in_double = device == kReference;
-  const Trace one = train(config, images, single_rank(device));
-  const Trace disturbed = train(config, images, single_rank(device), in_double ? kDriftSeedInDouble : kDriftSeed);
+  const Trace one = train(config, images, single_rank());
+  const Trace disturbed = train(config, images, single_rank(), in_double ? kDriftSeedInDouble : kDriftSeed);
   REQUIRE(one.losses.size() == 50);
   for (const int size : sizes) {
     const std::string shown = cat(method, " on ", device, ", ", size, " ranks");
@@ -271,8 +271,8 @@ TEST_CASE("ranks: ARROW's window divided among ranks takes the same steps") {
   for (const char* method :
        some({"arrow:window=4:blocks=all", "arrow:window=3:momentum=0.5:momentum-form=gradient", "norm-control"})) {
     TrainerConfig config = tiny(method, kReference);
-    const Trace one = train(config, images, single_rank(kReference));
-    const Trace disturbed = train(config, images, single_rank(kReference), kDriftSeedInDouble);
+    const Trace one = train(config, images, single_rank());
+    const Trace disturbed = train(config, images, single_rank(), kDriftSeedInDouble);
     config.zero = 1;
     for (const int size : {2, 5}) {
       const std::string shown = cat(method, ", ", size, " ranks");

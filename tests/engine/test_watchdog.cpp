@@ -43,8 +43,8 @@ class Broken : public Collectives {
     if (throws_) fail(Kind::io, "the line is broken");
     std::this_thread::sleep_for(std::chrono::milliseconds(700));
   }
-  void reduce_scatter(const void*, void*, std::int64_t, DType, Stream) override {}
-  void all_gather(const void*, void*, std::int64_t, DType, Stream) override {}
+  void reduce_scatter(void*, std::int64_t, DType, Stream) override {}
+  void all_gather(void*, std::int64_t, DType, Stream) override {}
   void broadcast(void*, std::int64_t, int, Stream) override {}
   void barrier() override {}
   std::vector<std::string> all_gather_bytes(const std::string& mine) override { return {mine, mine}; }
@@ -169,7 +169,7 @@ TEST_CASE("watchdog: deadlines, captured steps and counters of a device") {
   CHECK(dog.recorder().entries()[1].completed >= 0.0);
   dog.capture_begins();
   ranks->broadcast(nullptr, 8, 0, {});
-  ranks->all_gather(nullptr, nullptr, 1, DType::f32, {});
+  ranks->all_gather(nullptr, 1, DType::f32, {});
   CHECK(dog.capture_ends() == 2);
   CHECK(dog.recorder().position().entered == 2);  // captured, not run
   dog.replayed(2);
