@@ -64,7 +64,7 @@ Trainer::Trainer(const TrainerConfig& config)
   freeze(params_, config.freeze);
   const DType activation = config.device.type == DeviceType::reference ? DType::f64 : config.vit.precision;
   ranks_ = config.ranks ? config.ranks : single_rank();
-  const bool divided = config.zero && ranks_->size() > 1;
+  divided_ = config.zero && ranks_->size() > 1;
   arena_.build(params_, config.device, activation, narrow_gradients(config));
   arena_.initialise(params_, config.seed);
   if (config.init) load_weights(*config.init, params_);
@@ -87,11 +87,14 @@ Trainer::Trainer(const TrainerConfig& config)
 
   graph_.watched_by(watchdog_of(*ranks_));
   const Parameters parameters{params_, &arena_, config.vit.depth};
-  std::optional<Division> division;
-  if (divided) division = Division::of(arena_.size, ranks_);
-  optimizer_ = division ? make_sharded_optimizer(config.method, parameters, config.lr, config.weight_decay, *division)
-                        : make_optimizer(config.method, parameters, config.lr, config.weight_decay);
   buckets_.emplace(params_, arena_, config.vit.depth, ranks_);
+  const Division division = buckets_->division();
+  for (const Division::Piece& p : division.pieces)
+    for (const Segment& s : all_gradients_)
+      if (const Division::Piece own = p.within(s.begin, s.end); own.size > 0)
+        own_gradients_.push_back({own.begin, own.begin + own.size});
+  optimizer_ = divided_ ? make_sharded_optimizer(config.method, parameters, config.lr, config.weight_decay, division)
+                        : make_optimizer(config.method, parameters, config.lr, config.weight_decay);
   check(ranks_->size() == 1 || optimizer_->probe_images() == 0, Kind::usage, [&] {
     return cat(to_text(config.method),
                " watches its network on images of each task, which several ranks would have to ",
@@ -104,7 +107,8 @@ Trainer::Trainer(const TrainerConfig& config)
   });
   if (const std::int64_t images = optimizer_->probe_images())
     probe_ = std::make_unique<ActivityProbe>(model_.config, images, config.device);
-  if (config.ema > 0.0) ema_ = std::make_unique<Ema>(arena_, config.ema, division);
+  if (config.ema > 0.0)
+    ema_ = std::make_unique<Ema>(arena_, config.ema, divided_ ? std::optional(division) : std::nullopt);
 }
 
 Trainer::~Trainer() = default;
@@ -177,14 +181,15 @@ class Elsewhere {
 
 }  // namespace
 
-/// Forward and backward: the whole batch's gradient, summed over the ranks that share it. `out` receives this rank's losses
+/// Forward and backward: the whole batch's gradient, summed over the ranks that share it; in a divided training step each rank
+/// has the sums of its pieces. `out` receives this rank's losses
 /// and counts; where it is given, a bad loss on a host device stops the run (of one rank; several must stop together).
 /// on_gradient_final hears of every group whose gradient is final, in the last pass.
 void Trainer::enqueue_gradient(const StepInputs& in, StepOutputs* out, bool training,
                                const GradientBuckets::Reduced& on_gradient_final) {
   // Gradient accumulation: the mean over the whole batch, split into passes, is the sum of the parts over one divisor.
   const std::int64_t parts = std::min<std::int64_t>(config_.accumulate, in.count);
-  if (in.shared) buckets_->begin();
+  if (in.shared) buckets_->begin(divided_ && training);
   if (parts == 0) arena_.grad.set_zero();  // a rank without images: the others' gradient is the whole
   for (std::int64_t part = 0; part < parts; ++part) {
     const std::int64_t begin = in.count * part / parts, end = in.count * (part + 1) / parts;
@@ -206,6 +211,19 @@ void Trainer::enqueue_gradient(const StepInputs& in, StepOutputs* out, bool trai
     backward(tape, loss.total);
   }
   if (in.shared) buckets_->finish({}, on_gradient_final);
+}
+
+/// The global norm, the clip factor and whether all is finite. Of several ranks each adds up the squares of its own pieces, and the
+/// sums are added in ascending order of ranks: whether a rank has the rest of the gradient too (--zero 0) or not, the bits are
+/// the same, and all ranks skip a step or none does.
+void Trainer::measure_norm(const StepInputs& in, const StepContext& ctx) const {
+  EVERGRAD_CALL(config_.device, global_norm,
+                GlobalNorm{.grad = arena_.grad.view(),
+                           .segments = in.shared ? own_gradients_ : all_gradients_,
+                           .step = ctx.device_step});
+  if (!in.shared) return;
+  ranks_->all_reduce(&ctx.device_step->grad_norm_sq, 1, DType::f64, {});
+  EVERGRAD_CALL(config_.device, global_norm, GlobalNorm{.step = ctx.device_step});
 }
 
 /// Activity counters of hidden units go on from step to step: the first rank's hold what was counted so far, the others
@@ -242,8 +260,7 @@ void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) 
     enqueue_gradient(in, &out, true, observe);
   }
   finish_counting(in);
-  EVERGRAD_CALL(config_.device, global_norm,
-                GlobalNorm{.grad = arena_.grad.view(), .segments = all_gradients_, .step = ctx.device_step});
+  measure_norm(in, ctx);
   optimizer_->step(ctx);
   if (ema_) ema_->update(ctx);
 }
@@ -418,7 +435,7 @@ std::string Trainer::describe() const { return cat(model_.config.describe(), "; 
 
 std::size_t Trainer::peak_bytes() const {
   return pool(config_.device).bytes_peak() + arena_.master.bytes() + arena_.grad.bytes() +
-         (arena_.work ? arena_.work.bytes() : 0) + optimizer_->state_bytes() + (ema_ ? arena_.master.bytes() : 0);
+         (arena_.work ? arena_.work.bytes() : 0) + optimizer_->state_bytes() + (ema_ ? ema_->state_bytes() : 0);
 }
 
 }  // namespace eg

@@ -33,7 +33,7 @@ struct TrainerConfig {
   std::uint64_t seed = 1;
   bool record_steps = true;            // replay a recorded step on devices that can record one
   std::vector<double> mean, stddev;    // per channel, of pixel values in [0, 1]
-  int zero = 0;                        // 1: with several ranks, the optimizer's state is divided among them
+  int zero = 0;                        // 1: with several ranks, each updates its pieces of the weights
   std::shared_ptr<Collectives> ranks;  // what shares every batch; null: this process alone
   /// Weights to start from (apps/weights/model_weights.h), made for `vit`; null: all are drawn by seed.
   std::shared_ptr<const ModelWeights> init;
@@ -143,6 +143,7 @@ class Trainer {
   void enqueue_gradient(const StepInputs& in, StepOutputs* out, bool training,
                         const GradientBuckets::Reduced& on_gradient_final);
   void enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx);
+  void measure_norm(const StepInputs& in, const StepContext& ctx) const;
   void begin_counting(const StepInputs& in);
   void finish_counting(const StepInputs& in);
   std::string divergence(const StepInputs& in, const std::string& which, bool training, double loss);
@@ -159,9 +160,10 @@ class Trainer {
   HeadBank heads_;
   Tensor host_record_, device_record_;
   Tensor mean_, stddev_;
-  std::vector<Segment> all_gradients_;
+  std::vector<Segment> all_gradients_, own_gradients_;  // all that is trained; of this rank's pieces
   std::shared_ptr<Collectives> ranks_;
   std::optional<GradientBuckets> buckets_;
+  bool divided_ = false;  // --zero 1, and there are others
   StepGraph graph_;
 };
 

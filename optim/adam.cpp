@@ -1,6 +1,7 @@
 // optim/adam.cpp - see adam.h. m = b1 m + (1-b1) g; v = b2 v + (1-b2) g^2; w -= lr m_hat / (sqrt(v_hat) + eps).
 #include "optim/adam.h"
 
+#include "optim/arena_pieces.h"
 #include "optim/options_reader.h"
 #include "optim/segments.h"
 #include "optim/unit_steps.h"
@@ -21,31 +22,32 @@ class Adam final : public Optimizer {
     eps_ = r.number("eps", 1e-8, 1e-30, 1.0);
     weight_decay_ = r.number("weight-decay", weight_decay, 0.0, 1e6);
     r.finish();
-    m_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), arena_.device);
-    v_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), arena_.device);
-    segments_ = segments_of(p, weight_decay_);
+    m_ = arena_state(p), v_ = arena_state(p);
+    pieces_ = arena_pieces(p, segments_of(p, weight_decay_));
   }
   std::string name() const override { return decoupled_ ? "adamw" : "adam"; }
   void prepare(StepContext& ctx) override { ctx.host_step->slot[0].lr = lr_ * ctx.lr_factor; }
   void step(StepContext& ctx) override {
-    const AdamUpdate update{.weight = arena_.master.view(),
-                            .grad = arena_.grad.view(),
-                            .m = m_.view(),
-                            .v = v_.view(),
-                            .work = arena_.work ? arena_.work.view() : TensorView{},
-                            .segments = segments_,
-                            .step = ctx.device_step,
-                            .beta1 = beta1_,
-                            .beta2 = beta2_,
-                            .eps = eps_,
-                            .decoupled = decoupled_};
-    EVERGRAD_CALL(arena_.device, adam_update, update, ctx.stream);
-    adam_update_by_unit(arena_.device, update, units_, weight_decay_, 0, ctx.stream);
+    for (const ArenaPiece& piece : pieces_) {
+      const AdamUpdate update{.weight = piece.of(arena_.master),
+                              .grad = piece.of(arena_.grad),
+                              .m = piece.state(m_),
+                              .v = piece.state(v_),
+                              .work = piece.of(arena_.work),
+                              .segments = piece.segments,
+                              .step = ctx.device_step,
+                              .beta1 = beta1_,
+                              .beta2 = beta2_,
+                              .eps = eps_,
+                              .decoupled = decoupled_};
+      EVERGRAD_CALL(arena_.device, adam_update, update, ctx.stream);
+      adam_update_by_unit(arena_.device, update, units_, weight_decay_, 0, ctx.stream);
+    }
     EVERGRAD_CALL(arena_.device, step_finish, StepFinish{.step = ctx.device_step}, ctx.stream);
   }
   void count_by_unit(const std::vector<Units>& units) override {
     units_ = units;
-    segments_ = without_units(segments_, units);
+    pieces_[0].segments = without_units(pieces_[0].segments, units);  // never with a division: there is one piece
   }
   void visit_moments(const std::function<void(Tensor&)>& visit) override { visit(m_), visit(v_); }
   void task_boundary(StepContext& ctx, bool keep_state) override {
@@ -70,7 +72,7 @@ class Adam final : public Optimizer {
   bool decoupled_;
   double beta1_ = 0.9, beta2_ = 0.999, eps_ = 1e-8, weight_decay_ = 0.0;
   Tensor m_, v_;
-  std::vector<Segment> segments_;
+  std::vector<ArenaPiece> pieces_;
   std::vector<Units> units_;
 };
 

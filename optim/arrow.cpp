@@ -15,6 +15,7 @@
 #include <map>
 
 #include "engine/side_stream.h"
+#include "optim/arena_pieces.h"
 #include "optim/arrow_division.h"
 #include "optim/arrow_options.h"
 #include "optim/arrow_targets.h"
@@ -39,11 +40,6 @@ struct Group {
   std::int64_t parameters = 0;
   int first_block = 0;  // whose gradient is final last
 };
-
-TensorView part(const Tensor& arena, const ArrowRun& t) {
-  if (!arena) return {};
-  return {static_cast<char*>(arena.data()) + std::size_t(t.begin) * size_of(arena.dtype()), arena.dtype(), {t.size}};
-}
 
 class Arrow final : public Optimizer {
  public:
@@ -81,10 +77,10 @@ class Arrow final : public Optimizer {
   double lr_;
   Device device_;
   std::vector<Group> groups_;
-  std::vector<Segment> rest_;
+  std::vector<ArenaPiece> rest_;  // what is left to the base optimizer
   std::vector<Units> units_;
   const Division* const division_;               // or null
-  Tensor m_, v_;                                 // over the whole arena, with base=adamw
+  Tensor m_, v_;                                 // of everything that this rank updates, with base=adamw
   std::vector<std::function<void()>> restored_;  // what takes this rank's part of the state that was visited
   SideStream observing_;
 };
@@ -101,10 +97,7 @@ Arrow::Arrow(ArrowSettings settings, const Parameters& p, double lr)
                ": update=backward does not go with --zero 1, whose sums of Gram rows would cross those of gradients");
   });
   const std::vector<ArrowRun> targets = arrow_runs(s_, p);
-  if (s_.adamw_base) {
-    m_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), device_);
-    v_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), device_);
-  }
+  if (s_.adamw_base) { m_ = arena_state(p), v_ = arena_state(p); }
   for (const ArrowRun& t : targets) {
     const std::string name = arrow_group(s_, t);
     auto g = std::find_if(groups_.begin(), groups_.end(), [&](const Group& x) { return x.name == name; });
@@ -112,7 +105,7 @@ Arrow::Arrow(ArrowSettings settings, const Parameters& p, double lr)
     g->targets.push_back(t);
   }
   for (Group& g : groups_) build_group(g);
-  rest_ = own_segments(division_, without(segments_of(p, s_.weight_decay), targets));
+  rest_ = arena_pieces(p, without(segments_of(p, s_.weight_decay), targets));
 }
 
 /// The closed form needs the gradient itself as a column; a rounded ring or a preconditioned momentum is not one.
@@ -134,18 +127,18 @@ void Arrow::build_group(Group& g) {
   write_state(g, {});
   if (division_) g.all_grams = g.grams.clone(), g.all_dots = g.dots ? g.dots.clone() : Tensor{};
   for (const ArrowRun& target : g.targets) {
-    const ArrowRun t = own_run(division_, target);
+    const Division::Piece t = own_run(division_, target);
     const DType type = s_.bf16_ring ? DType::bf16 : arena_.grad.dtype();
     g.rings.push_back(Tensor::zeros({slots, t.size}, type, device_));
     if (s_.momentum > 0.0) g.momenta.push_back(Tensor::zeros({t.size}, arena_.master.dtype(), device_));
-    g.views.push_back({.weight = part(arena_.master, t),
-                       .grad = part(arena_.grad, t),
-                       .work = part(arena_.work, t),
+    g.views.push_back({.weight = ArenaPiece::view(arena_.master, t.begin, t.size),
+                       .grad = ArenaPiece::view(arena_.grad, t.begin, t.size),
+                       .work = ArenaPiece::view(arena_.work, t.begin, t.size),
                        .ring = g.rings.back().view(),
-                       .m = needs_base() ? part(m_, t) : TensorView{},
-                       .v = needs_base() ? part(v_, t) : TensorView{},
+                       .m = needs_base() ? ArenaPiece::view(m_, t.own, t.size) : TensorView{},
+                       .v = needs_base() ? ArenaPiece::view(v_, t.own, t.size) : TensorView{},
                        .momentum = s_.momentum > 0.0 ? g.momenta.back().view() : TensorView{},
-                       .weight_decay = t.decays ? float(s_.weight_decay) : 0.0f});
+                       .weight_decay = target.decays ? float(s_.weight_decay) : 0.0f});
     if (t.size) g.not_empty.push_back(g.views.back());
     g.parameters += target.size;
   }
@@ -233,31 +226,32 @@ void Arrow::update_group(Group& g, const StepContext& ctx, Stream stream) {
 }
 
 void Arrow::update_rest(StepContext& ctx) {
-  const TensorView weight = arena_.master.view(), grad = arena_.grad.view();
-  const TensorView work = arena_.work ? arena_.work.view() : TensorView{};
-  if (s_.adamw_base) {
-    const AdamUpdate update{.weight = weight,
-                            .grad = grad,
-                            .m = m_.view(),
-                            .v = v_.view(),
-                            .work = work,
-                            .segments = rest_,
-                            .step = ctx.device_step,
-                            .beta1 = s_.beta1,
-                            .beta2 = s_.beta2,
-                            .eps = s_.eps,
-                            .decoupled = true};
-    EVERGRAD_CALL(device_, adam_update, update, ctx.stream);
-    adam_update_by_unit(device_, update, units_, s_.weight_decay, kBaseSlot, ctx.stream);
-  } else {
-    EVERGRAD_CALL(device_, sgd_update,
-                  SgdUpdate{.weight = weight,
-                            .grad = grad,
-                            .work = work,
-                            .segments = rest_,
-                            .step = ctx.device_step,
-                            .decoupled = true},
-                  ctx.stream);
+  for (const ArenaPiece& piece : rest_) {
+    const TensorView weight = piece.of(arena_.master), grad = piece.of(arena_.grad), work = piece.of(arena_.work);
+    if (s_.adamw_base) {
+      const AdamUpdate update{.weight = weight,
+                              .grad = grad,
+                              .m = piece.state(m_),
+                              .v = piece.state(v_),
+                              .work = work,
+                              .segments = piece.segments,
+                              .step = ctx.device_step,
+                              .beta1 = s_.beta1,
+                              .beta2 = s_.beta2,
+                              .eps = s_.eps,
+                              .decoupled = true};
+      EVERGRAD_CALL(device_, adam_update, update, ctx.stream);
+      adam_update_by_unit(device_, update, units_, s_.weight_decay, kBaseSlot, ctx.stream);
+    } else {
+      EVERGRAD_CALL(device_, sgd_update,
+                    SgdUpdate{.weight = weight,
+                              .grad = grad,
+                              .work = work,
+                              .segments = piece.segments,
+                              .step = ctx.device_step,
+                              .decoupled = true},
+                    ctx.stream);
+    }
   }
 }
 
@@ -268,7 +262,7 @@ void Arrow::count_by_unit(const std::vector<Units>& units) {
   });
   if (mlp || !s_.adamw_base) return;
   units_ = units;
-  rest_ = without_units(rest_, units);
+  rest_[0].segments = without_units(rest_[0].segments, units);  // never with a division: there is one piece
 }
 
 /// Columns of the window that hold a block's MLP refer to weights that are gone: the group begins anew.

@@ -1,17 +1,15 @@
 // optim/arrow_division.cpp - see arrow_division.h.
 #include "optim/arrow_division.h"
 
-#include <algorithm>
-
 namespace eg {
 namespace {
 
 /// Copies this rank's columns between `own` [rows, n] and `whole` [rows, run.size].
 void copy_columns(const Division& d, const Tensor& whole, const Tensor& own, const ArrowRun& run, bool into_whole) {
-  const ArrowRun part = own_run(&d, run);
+  const Division::Piece part = own_run(&d, run);
   const std::size_t width = size_of(own.dtype()), n = std::size_t(part.size) * width;
   if (n == 0) return;
-  const std::size_t at = std::size_t(part.begin + d.begin - run.begin) * width;
+  const std::size_t at = std::size_t(part.begin - run.begin) * width;
   DeviceRuntime& device = runtime(own.device());
   for (std::size_t row = 0; row < std::size_t(own.size() / part.size); ++row) {
     auto* const mine = static_cast<std::byte*>(own.data()) + row * n;
@@ -22,19 +20,8 @@ void copy_columns(const Division& d, const Tensor& whole, const Tensor& own, con
 
 }  // namespace
 
-ArrowRun own_run(const Division* d, ArrowRun run) {
-  if (!d) return run;
-  const std::int64_t from = std::max(run.begin, d->begin), to = std::min(run.begin + run.size, d->end());
-  run.begin = from < to ? from - d->begin : 0, run.size = std::max<std::int64_t>(0, to - from);
-  return run;
-}
-
-std::vector<Segment> own_segments(const Division* d, std::vector<Segment> segments) {
-  if (!d) return segments;
-  for (Segment& s : segments)
-    s.begin = std::max(s.begin, d->begin) - d->begin, s.end = std::min(s.end, d->end()) - d->begin;
-  std::erase_if(segments, [](const Segment& s) { return s.begin >= s.end; });
-  return segments;
+Division::Piece own_run(const Division* d, const ArrowRun& run) {
+  return d ? d->own(run.begin, run.begin + run.size) : Division::Piece{run.begin, run.size, run.begin};
 }
 
 void sum_over_ranks(const Division& d, const Tensor& from, const Tensor& to, Stream s) {

@@ -9,10 +9,8 @@
 
 namespace eg {
 
-/// The part of a run that lies in this rank's arena, in that arena's coordinates (size 0: none). Without a division: the run.
-ArrowRun own_run(const Division* division, ArrowRun run);
-/// What lies in this rank's arena of the segments, in its coordinates.
-std::vector<Segment> own_segments(const Division* division, std::vector<Segment> segments);
+/// What this rank keeps of a run, which lies in one range (size 0: nothing). Without a division: the run.
+Division::Piece own_run(const Division* division, const ArrowRun& run);
 /// to = sum over ranks of from; both of one shape, any size, f64. Enqueued on s.
 void sum_over_ranks(const Division& division, const Tensor& from, const Tensor& to, Stream s);
 /// own [rows, n], this rank's elements of a run -> [rows, run.size], everybody's. Called by all ranks together.

@@ -1,35 +1,41 @@
 // optim/ema.cpp - see ema.h.
 #include "optim/ema.h"
 
+#include "optim/arena_pieces.h"
+
 namespace eg {
 
 Ema::Ema(ParamArena& arena, double decay, std::optional<Division> division)
-    : arena_(arena), decay_(decay), division_(std::move(division)), average_(own(arena.master).clone()) {
+    : arena_(arena),
+      decay_(decay),
+      division_(std::move(division)),
+      average_(Tensor::zeros({division_ ? division_->size : arena.size}, arena.master.dtype(), arena.device)) {
   check(decay > 0.0 && decay < 1.0, Kind::usage,
         [&] { return cat("the decay of the moving average must lie between 0 and 1, got ", decay); });
+  rebase();
 }
 
 void Ema::update(const StepContext& ctx) {
-  const Tensor weight = own(arena_.master);
-  EVERGRAD_CALL(
-      arena_.device, ema_update,
-      EmaUpdate{.average = average_.view(), .weight = weight.view(), .decay = decay_, .step = ctx.device_step},
-      ctx.stream);
+  for (const ArenaPiece& piece : arena_pieces({{}, &arena_, 0, division_ ? &*division_ : nullptr}, {}))
+    EVERGRAD_CALL(arena_.device, ema_update,
+                  EmaUpdate{.average = piece.state(average_),
+                            .weight = piece.of(arena_.master),
+                            .decay = decay_,
+                            .step = ctx.device_step},
+                  ctx.stream);
 }
 
-void Ema::rebase() { average_.copy_from(own(arena_.master)); }
+void Ema::rebase() { take(arena_.master); }
+
+void Ema::take(const Tensor& weights) { division_ ? division_->take(weights, average_) : average_.copy_from(weights); }
 
 Tensor& Ema::average() {
   if (!division_) return average_;
-  whole_ = Tensor::zeros(arena_.master.shape(), average_.dtype(), arena_.device);
-  own(whole_).copy_from(average_);
-  division_->gather(whole_, {});
-  runtime(arena_.device).synchronize({});
-  return whole_;
+  return whole_ = division_->assemble(average_);
 }
 
 void Ema::restored() {
-  if (whole_) average_.copy_from(own(whole_));
+  if (whole_) take(whole_);
   whole_ = {};
 }
 

@@ -12,7 +12,7 @@ namespace eg {
 class Ema {
  public:
   /// Starts from the present weights. decay in (0, 1): average = decay average + (1 - decay) weight after every update.
-  /// With a division of the arena each rank keeps its part; then apply() and average() are called by all ranks together.
+  /// With a division of the arena each rank keeps its pieces; then apply() and average() are called by all ranks together.
   Ema(ParamArena& arena, double decay, std::optional<Division> division = std::nullopt);
   /// After an update; a step that was skipped because its gradient was not finite leaves the average alone.
   void update(const StepContext& ctx);
@@ -21,6 +21,7 @@ class Ema {
   /// All of the average, for checkpoints; after its values were replaced, restored() takes them, and saved() needs them no
   /// more.
   Tensor& average();
+  std::size_t state_bytes() const { return average_.bytes(); }
   void restored();
   void saved() { whole_ = {}; }
 
@@ -42,8 +43,8 @@ class Ema {
   ParamArena& arena_;
   double decay_;
   std::optional<Division> division_;
-  Tensor average_, whole_;  // this rank's part; what average() gathered
-  Tensor own(const Tensor& all) const { return division_ ? division_->own(all) : all; }
+  void take(const Tensor& weights);
+  Tensor average_, whole_;  // what this rank keeps; what average() gathered
 };
 
 }  // namespace eg

@@ -2,6 +2,7 @@
 // b).
 #include "optim/sgd.h"
 
+#include "optim/arena_pieces.h"
 #include "optim/options_reader.h"
 #include "optim/segments.h"
 
@@ -21,24 +22,25 @@ class Sgd final : public Optimizer {
     decoupled_ = r.flag("decoupled", false);
     weight_decay_ = r.number("weight-decay", weight_decay, 0.0, 1e6);
     r.finish();
-    if (mu_ > 0.0) momentum_ = Tensor::zeros(arena_.master.shape(), arena_.master.dtype(), arena_.device);
-    segments_ = segments_of(p, weight_decay_);
+    if (mu_ > 0.0) momentum_ = arena_state(p);
+    pieces_ = arena_pieces(p, segments_of(p, weight_decay_));
   }
   std::string name() const override { return "sgd"; }
   void prepare(StepContext& ctx) override { ctx.host_step->slot[0].lr = lr_ * ctx.lr_factor; }
   void step(StepContext& ctx) override {
-    EVERGRAD_CALL(arena_.device, sgd_update,
-                  SgdUpdate{.weight = arena_.master.view(),
-                            .grad = arena_.grad.view(),
-                            .momentum = momentum_ ? momentum_.view() : TensorView{},
-                            .work = arena_.work ? arena_.work.view() : TensorView{},
-                            .segments = segments_,
-                            .step = ctx.device_step,
-                            .mu = mu_,
-                            .dampening = dampening_,
-                            .nesterov = nesterov_,
-                            .decoupled = decoupled_},
-                  ctx.stream);
+    for (const ArenaPiece& piece : pieces_)
+      EVERGRAD_CALL(arena_.device, sgd_update,
+                    SgdUpdate{.weight = piece.of(arena_.master),
+                              .grad = piece.of(arena_.grad),
+                              .momentum = piece.state(momentum_),
+                              .work = piece.of(arena_.work),
+                              .segments = piece.segments,
+                              .step = ctx.device_step,
+                              .mu = mu_,
+                              .dampening = dampening_,
+                              .nesterov = nesterov_,
+                              .decoupled = decoupled_},
+                    ctx.stream);
     EVERGRAD_CALL(arena_.device, step_finish, StepFinish{.step = ctx.device_step}, ctx.stream);
   }
   void visit_moments(const std::function<void(Tensor&)>& visit) override {
@@ -63,7 +65,7 @@ class Sgd final : public Optimizer {
   double lr_, mu_ = 0.0, dampening_ = 0.0, weight_decay_ = 0.0;
   bool nesterov_ = false, decoupled_ = false;
   Tensor momentum_;
-  std::vector<Segment> segments_;
+  std::vector<ArenaPiece> pieces_;
 };
 
 }  // namespace

@@ -48,9 +48,15 @@ void GradientBuckets::add_group(std::span<Param* const> params, int group, int d
       last.ranges.push_back(r);
 }
 
-void GradientBuckets::begin() {
+Division GradientBuckets::division() const {
+  std::vector<Range> all;
+  for (const Bucket& b : buckets_) all.insert(all.end(), b.ranges.begin(), b.ranges.end());
+  return Division::of(arena_.size, std::move(all), ranks_);
+}
+
+void GradientBuckets::begin(bool own) {
   std::fill(final_.begin(), final_.end(), false);
-  next_ = 0;
+  next_ = 0, own_ = own;
 }
 
 void GradientBuckets::local_final(int group, Stream main, const Reduced& reduced) {
@@ -73,8 +79,11 @@ void GradientBuckets::reduce_next(Stream main, const Reduced& reduced) {
   const Stream side = side_.fork(main);
   const DType dtype = arena_.grad.dtype();
   auto* const base = static_cast<std::byte*>(arena_.grad.data());
-  for (const Range& r : bucket.ranges)
-    ranks_->all_reduce(base + std::size_t(r.begin) * size_of(dtype), r.end - r.begin, dtype, side);
+  for (const Range& r : bucket.ranges) {
+    std::byte* const data = base + std::size_t(r.begin) * size_of(dtype);
+    own_ ? ranks_->reduce_scatter(data, r.end - r.begin, dtype, side)
+         : ranks_->all_reduce(data, r.end - r.begin, dtype, side);
+  }
   for (const int group : bucket.groups) reduced(group, side);
 }
 

@@ -1,9 +1,9 @@
 // apps/distributed/gradient_buckets.h - the gradient, summed over ranks while backward goes on.
 //
 // The gradient arena is laid out in order of backward completion, so the gradients of one or two transformer blocks are one
-// range of it: a bucket. When all of a bucket's groups are final it is all-reduced on a stream of its own, and only behind
-// that, on the same stream, the optimizer hears that the groups are final: ARROW observes the reduced gradient, the same
-// bits on every rank.
+// range of it: a bucket. When all of a bucket's groups are final it is reduced on a stream of its own, and only behind that, on
+// the same stream, the optimizer hears that the groups are final: ARROW observes the reduced gradient, the same bits on every
+// rank. Where ranks divide the update (--zero 1) each receives the sum of its part of every bucket alone: half the messages.
 #pragma once
 #include <cstdint>
 #include <functional>
@@ -11,7 +11,7 @@
 #include <span>
 #include <vector>
 
-#include "engine/collectives/collectives.h"
+#include "engine/collectives/division.h"
 #include "engine/side_stream.h"
 #include "layers/param.h"
 
@@ -27,23 +27,24 @@ class GradientBuckets {
   GradientBuckets(std::span<Param* const> params, const ParamArena& arena, int depth,
                   std::shared_ptr<Collectives> ranks, std::int64_t least_bytes = std::int64_t(8) << 20);
 
-  /// A gradient begins.
-  void begin();
-  /// Group `group` is final on this rank, for what follows on `main`. Enqueues the all-reduce of every bucket that is now
+  /// A gradient begins. `own`: a rank needs the sums of its pieces (division()) alone, and the rest of the arena keeps what
+  /// this rank has found itself.
+  void begin(bool own = false);
+  /// Group `group` is final on this rank, for what follows on `main`. Enqueues the sum of every bucket that is now
   /// complete, in the same order on all ranks whatever the order of calls, then calls `reduced` for its groups.
   void local_final(int group, Stream main, const Reduced& reduced);
   /// The gradient is complete: reduces what is left; what follows on `main` sees all sums.
   void finish(Stream main, const Reduced& reduced);
 
-  struct Range {
-    std::int64_t begin = 0, end = 0;  // elements of the arena
-  };
+  using Range = Division::Range;  // of the arena
   struct Bucket {
     std::vector<int> groups;  // in order of completion
     std::vector<Range> ranges;
     std::int64_t elements() const;
   };
   const std::vector<Bucket>& buckets() const { return buckets_; }
+  /// The arena among ranks: every range of every bucket is divided among all of them.
+  Division division() const;
 
  private:
   void add_group(std::span<Param* const> params, int group, int depth, std::int64_t least_bytes);
@@ -54,6 +55,7 @@ class GradientBuckets {
   std::vector<Bucket> buckets_;
   std::vector<bool> final_;  // per group
   std::size_t next_ = 0;     // the bucket to reduce next
+  bool own_ = false;         // this gradient: reduce_scatter instead of all_reduce
   SideStream side_;
 };
 

@@ -1,6 +1,5 @@
-// apps/distributed/sharded_optimizer.cpp - see sharded_optimizer.h. An elementwise update does not know what it updates: it is
-// built on an arena that is this rank's part of the real one, with the parameters cut to what lies in it. ARROW, which has to
-// know whole matrices, gets them all and cuts for itself.
+// apps/distributed/sharded_optimizer.cpp - see sharded_optimizer.h. The update rules themselves know which pieces of the arena
+// are this rank's (Parameters::division); here stands what surrounds them: the weights of all, and whole state in checkpoints.
 #include "apps/distributed/sharded_optimizer.h"
 
 #include <algorithm>
@@ -20,12 +19,12 @@ class ShardedOptimizer final : public Optimizer {
   ShardedOptimizer(const MethodSpec& spec, const Parameters& p, double lr, double weight_decay,
                    const Division& division)
       : arena_(*p.arena), division_(division), arrow_(is_arrow(spec)) {
-    own_ = {.size = division_.size, .device = arena_.device};
-    own_.master = division_.own(arena_.master), own_.grad = division_.own(arena_.grad);
-    if (arena_.work) own_.work = division_.own(arena_.work);
-    cut(p.list);
-    inner_ = arrow_ ? make_optimizer(spec, {p.list, &own_, p.depth, &division_}, lr, weight_decay)
-                    : make_optimizer(spec, {pointers_, &own_, p.depth}, lr, weight_decay);
+    const auto trained = [&](const Division::Range& r) {
+      return std::any_of(p.list.begin(), p.list.end(),
+                         [&](const Param* q) { return !q->frozen && q->offset >= r.begin && q->offset < r.end; });
+    };
+    std::copy_if(division_.ranges.begin(), division_.ranges.end(), std::back_inserter(trained_), trained);
+    inner_ = make_optimizer(spec, {p.list, p.arena, p.depth, &division_}, lr, weight_decay);
   }
 
   std::string name() const override { return inner_->name(); }
@@ -36,7 +35,8 @@ class ShardedOptimizer final : public Optimizer {
   void on_gradient_final(int group, StepContext& ctx) override { inner_->on_gradient_final(group, ctx); }
   void step(StepContext& ctx) override {
     inner_->step(ctx);
-    division_.gather(arena_.master, ctx.stream);
+    // In the order in which the next forward pass reads them: the arena begins with the last layer.
+    for (auto r = trained_.rbegin(); r != trained_.rend(); ++r) division_.gather(arena_.master, *r, ctx.stream);
     if (arena_.work)
       EVERGRAD_CALL(arena_.device, cast, Cast{.from = arena_.master.view(), .to = arena_.work.view()}, ctx.stream);
   }
@@ -46,17 +46,13 @@ class ShardedOptimizer final : public Optimizer {
     whole_.clear();
     inner_->visit_state([&](const std::string& tensor, Tensor& t) {
       // ARROW gathers what belongs to its matrices itself.
-      if (arrow_ ? tensor != "m" && tensor != "v" : t.shape() != own_.master.shape()) return visit(tensor, t);
-      Tensor whole = Tensor::zeros({division_.whole}, t.dtype(), arena_.device);
-      division_.own(whole).copy_from(t);
-      division_.gather(whole, {});
-      runtime(arena_.device).synchronize({});
-      whole_.push_back({t, whole});
-      visit(tensor, whole);
+      if (arrow_ && tensor != "m" && tensor != "v") return visit(tensor, t);
+      whole_.push_back({t, division_.assemble(t)});
+      visit(tensor, whole_.back().second);
     });
   }
   void state_restored() override {
-    for (const auto& [part, whole] : whole_) part.copy_from(division_.own(whole));
+    for (const auto& [kept, whole] : whole_) division_.take(whole, kept);
     whole_.clear();
     inner_->state_restored();
   }
@@ -67,29 +63,12 @@ class ShardedOptimizer final : public Optimizer {
   }
 
  private:
-  /// The parameters, as far as they lie in this rank's part.
-  void cut(std::span<Param* const> params) {
-    for (const Param* p : params) {
-      const std::int64_t from = std::max(p->offset, division_.begin);
-      const std::int64_t to = std::min(p->offset + p->size(), division_.end());
-      if (from >= to) continue;
-      Param q = *p;
-      q.shape = {to - from}, q.offset = from - division_.begin, q.sums = {}, q.link = {};
-      q.master = own_.master.slice(q.offset, q.size()), q.grad = own_.grad.slice(q.offset, q.size());
-      q.value = own_.work ? own_.work.slice(q.offset, q.size()) : q.master;
-      params_.push_back(std::move(q));
-    }
-    for (Param& p : params_) pointers_.push_back(&p);
-  }
-
   ParamArena& arena_;
   const Division division_;
   const bool arrow_;
-  ParamArena own_;  // views of arena_
-  std::vector<Param> params_;
-  std::vector<Param*> pointers_;
+  std::vector<Division::Range> trained_;  // ranges that hold a parameter that is not frozen
   std::unique_ptr<Optimizer> inner_;
-  std::vector<std::pair<Tensor, Tensor>> whole_;  // this rank's part, and the whole that was visited
+  std::vector<std::pair<Tensor, Tensor>> whole_;  // what this rank keeps, and the whole that was visited
 };
 
 }  // namespace

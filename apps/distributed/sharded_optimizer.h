@@ -8,12 +8,12 @@
 
 namespace eg {
 
-/// An optimizer of which every rank keeps the state (moments) of one part of the arena. A step updates that part from the
-/// reduced gradient, which all ranks have, and then gathers everybody's weights: the same bits as without sharding (of ARROW:
-/// to rounding). division: of the arena.
+/// An optimizer of which every rank keeps the state (moments) of its pieces of the arena. A step updates these from the reduced
+/// gradient, of which a rank needs nothing else, and then gathers everybody's weights: the same bits as without sharding (of
+/// ARROW: to rounding). division: of the arena.
 ///
 /// Its state in checkpoints is whole, as without sharding: visit_state gathers it and is therefore called by all ranks
-/// together; state_restored takes this rank's part. ARROW divides its window too, see optim/arrow_division.h. Throws
+/// together; state_restored takes what this rank keeps. ARROW divides its window too, see optim/arrow_division.h. Throws
 /// Error{usage} for other methods than sgd, adam, adamw, arrow and norm-control, and for interventions.
 std::unique_ptr<Optimizer> make_sharded_optimizer(const MethodSpec& spec, const Parameters& parameters, double lr,
                                                   double weight_decay, const Division& division);

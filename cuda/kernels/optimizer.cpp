@@ -24,6 +24,7 @@ void global_norm(const GlobalNorm& a, Stream s) {
   });
   FinishNormParams f;
   f.partials = partials, f.count = chunks, f.step = a.step;
+  if (!a.grad) f.partials = &a.step->grad_norm_sq, f.count = 1;
   launch("global_norm finish", finish_norm_kernel(), dim3(1), dim3(kUpdateThreads), 0, s, f);
 }
 

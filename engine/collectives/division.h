@@ -1,24 +1,46 @@
-// engine/collectives/division.h - a flat array cut into equal parts, one for each rank.
+// engine/collectives/division.h - a flat array divided among ranks, each of which keeps its pieces.
+//
+// It is cut into ranges (the buckets of the gradient), and each range into one part a rank: so every rank has something to do
+// with each bucket, whenever it arrives, and none has to take in a whole one alone.
 #pragma once
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "engine/collectives/collectives.h"
 #include "engine/tensor.h"
 
 namespace eg {
 
-/// This rank's part [begin, begin + size) of `whole` elements.
 struct Division {
-  std::shared_ptr<Collectives> ranks;
-  std::int64_t whole = 0, begin = 0, size = 0;
+  /// Elements of the whole.
+  struct Range {
+    std::int64_t begin = 0, end = 0;
+  };
+  /// Elements [begin, begin + size) of the whole, which are [own, own + size) of what this rank keeps.
+  struct Piece {
+    std::int64_t begin = 0, size = 0, own = 0;
+    /// What lies of it in [from, to); size 0: nothing does.
+    Piece within(std::int64_t from, std::int64_t to) const;
+  };
 
-  static Division of(std::int64_t whole, std::shared_ptr<Collectives> ranks);
-  std::int64_t end() const { return begin + size; }
-  /// This rank's part of [whole].
-  Tensor own(const Tensor& all) const { return all.slice(begin, size); }
-  /// all [whole], of which each rank has its part in place, has all parts then.
+  std::shared_ptr<Collectives> ranks;
+  std::int64_t whole = 0, size = 0;  // elements of all, and of all pieces of this rank
+  std::vector<Range> ranges;         // ascending; every element is in one of them
+  std::vector<Piece> pieces;         // of this rank, ascending, none of them empty
+
+  /// `ranges` are disjoint; what they leave out of `whole` becomes ranges of its own.
+  static Division of(std::int64_t whole, std::vector<Range> ranges, std::shared_ptr<Collectives> ranks);
+  /// This rank's part of [begin, end), which lies in one range; size 0: it has none.
+  Piece own(std::int64_t begin, std::int64_t end) const;
+  /// kept [size] = this rank's pieces of all [whole], and the other way.
+  void take(const Tensor& all, const Tensor& kept, Stream s = {}) const;
+  void put(const Tensor& kept, const Tensor& all, Stream s = {}) const;
+  /// all [whole], of which each rank has its pieces in place, has everything then; or what lies in one range.
   void gather(const Tensor& all, Stream s) const;
+  void gather(const Tensor& all, const Range& range, Stream s) const;
+  /// [whole], from what each rank keeps. All ranks call it together; it waits for the device.
+  Tensor assemble(const Tensor& kept) const;
 };
 
 }  // namespace eg

@@ -90,7 +90,7 @@ void adam_replaced_units(const AdamUpdate& a, const Segment& s) {
 }  // namespace
 
 void global_norm(const GlobalNorm& a, Stream) {
-  double total = 0.0;
+  double total = a.grad ? 0.0 : a.step->grad_norm_sq;
   for (const Segment& s : a.segments) total += sum_of_chunks(a.grad, s);
   finish_norm(total, *a.step);
 }

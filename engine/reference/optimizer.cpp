@@ -9,7 +9,7 @@
 namespace eg::reference {
 
 void global_norm(const GlobalNorm& a, Stream) {
-  double sum = 0.0;
+  double sum = a.grad ? 0.0 : a.step->grad_norm_sq;
   for (const Segment& s : a.segments)
     for (std::int64_t i = s.begin; i < s.end; ++i) sum += get(a.grad, i) * get(a.grad, i);
   finish_norm(sum, *a.step);

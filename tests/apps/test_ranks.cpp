@@ -65,6 +65,7 @@ struct Trace {
   std::string state;                                                 // bytes of all that a checkpoint holds
   std::vector<std::pair<std::string, std::vector<double>>> tensors;  // the same as numbers
   std::size_t state_bytes = 0;
+  std::int64_t sent = 0;  // bytes, in all steps
 };
 
 /// One rank's view of a training; `disturb` is a share by which its initial weights are off.
@@ -92,6 +93,7 @@ Trace train(TrainerConfig config, const Images& images, const std::shared_ptr<Co
     Loader tested(images.data, images.task.test, images.task.transform, test);
     trace.accuracies.push_back(trainer.evaluate(tested).accuracy);
   }
+  trace.sent = ranks->bytes_sent();
   const Tensor master = trainer.arena().master.to(kCpu);
   trace.weights.assign(static_cast<const char*>(master.data()), master.bytes());
   trace.state_bytes = trainer.optimizer().state_bytes();
@@ -245,12 +247,14 @@ TEST_CASE("ranks: repeats give the same bits") {
 TEST_CASE("ranks: state divided among ranks gives the same bits, in the weights and in a checkpoint") {
   const OneThread scope;
   const Images images;
-  for (const char* method : {"sgd", "adamw"})
+  for (const char* method : {"sgd", "adam", "adamw"})
     for (const int size : {2, 3, 7}) {
       const std::string shown = cat(method, ", ", size, " ranks");
       CAPTURE(shown);
       TrainerConfig config = tiny(method, kCpu);
       config.ema = size == 3 ? 0.9 : 0.0;
+      config.clip_norm = size == 7 ? 1.0 : 0.05;  // the smaller one clips every step
+      if (size == 2) config.accumulate = 2, config.vit.recompute = true;
       const std::vector<Trace> whole = train_on(size, config, images);
       config.zero = 1;
       const std::vector<Trace> divided = train_on(size, config, images);
@@ -262,6 +266,73 @@ TEST_CASE("ranks: state divided among ranks gives the same bits, in the weights 
       }
       CHECK(divided[0].state_bytes < whole[0].state_bytes);
     }
+}
+
+// All ranks together: each of N sends what it does not own of its gradient, and what it owns of the weights to N-1 others.
+TEST_CASE("ranks: a divided step sends (N-1)/N of the gradient and of the weights, as much as a whole sum") {
+  const OneThread scope;
+  const Images images;
+  TrainerConfig config = tiny("adamw", kCpu);
+  const std::int64_t arena = std::int64_t(Trainer(config).arena().master.bytes());
+  for (const int zero : {0, 1})
+    for (const int size : {2, 5}) {
+      config.zero = zero;
+      std::int64_t sent = 0;
+      for (const Trace& rank : train_on(size, config, images)) sent += rank.sent;
+      const std::int64_t norm = sizeof(double), steps = 50;
+      CHECK(sent == steps * (size - 1) * (arena + arena + 2 * norm));
+    }
+}
+
+namespace {
+
+/// Ranks of which one once receives a sum that is not finite.
+class Poisoned final : public Collectives {
+ public:
+  Poisoned(std::shared_ptr<Collectives> inner, int at) : inner_(std::move(inner)), left_(at) {}
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  bool deterministic() const override { return true; }
+  std::string name() const override { return "poisoned"; }
+  void all_reduce(void* data, std::int64_t n, DType t, Stream s) override { inner_->all_reduce(data, n, t, s); }
+  void reduce_scatter(void* data, std::int64_t n, DType t, Stream s) override {
+    inner_->reduce_scatter(data, n, t, s);
+    const RankPart own = RankPart::of(n, rank(), size());
+    if (rank() == 1 && own.size > 0 && --left_ == 0) static_cast<float*>(data)[own.begin] = std::nanf("");
+  }
+  void all_gather(void* data, std::int64_t n, DType t, Stream s) override { inner_->all_gather(data, n, t, s); }
+  void broadcast(void* data, std::int64_t n, int root, Stream s) override { inner_->broadcast(data, n, root, s); }
+  void barrier() override { inner_->barrier(); }
+  std::vector<std::string> all_gather_bytes(const std::string& t) override { return inner_->all_gather_bytes(t); }
+  void abort(const std::string& why) noexcept override { inner_->abort(why); }
+
+ private:
+  const std::shared_ptr<Collectives> inner_;
+  int left_;
+};
+
+}  // namespace
+
+TEST_CASE("ranks: a divided gradient that is not finite on one rank is skipped by all") {
+  const OneThread scope;
+  const Images images;
+  std::vector<std::string> before(3), after(3);
+  std::vector<std::int64_t> skipped(3);
+  run_loopback(3, [&](const std::shared_ptr<Collectives>& ranks) {
+    TrainerConfig config = tiny("adamw", kCpu);
+    config.ranks = std::make_shared<Poisoned>(ranks, 1), config.zero = 1;
+    Trainer trainer(config);
+    LoaderConfig c = images.config(true);
+    share_batches(c, *ranks);
+    Loader loader(images.data, images.task.train, images.task.transform, c);
+    before[std::size_t(ranks->rank())] = state_bytes_of(trainer);
+    CHECK_FALSE(trainer.step(*loader.next(), 1.0).applied);
+    after[std::size_t(ranks->rank())] = state_bytes_of(trainer);
+    CHECK(trainer.step(*loader.next(), 1.0).applied);
+    skipped[std::size_t(ranks->rank())] = trainer.skipped();
+  });
+  CHECK(after == before);
+  CHECK(skipped == std::vector<std::int64_t>(3, 1));
 }
 
 // Its Gram matrix is a sum over ranks of sums over their elements: another grouping, so equal to rounding only.

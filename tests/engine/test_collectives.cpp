@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/collectives/agree.h"
+#include "engine/collectives/division.h"
 #include "engine/collectives/loopback.h"
 #include "engine/collectives/mpi.h"
 #include "engine/collectives/ordered_sum.h"
@@ -102,6 +103,34 @@ TEST_CASE("collectives: a range is cut into aligned parts, each element in one o
       CHECK(sum == count);
       CHECK(longest < count / ranks + 17);
     }
+}
+
+TEST_CASE("collectives: a division gives each element of each range to one rank, and puts together what they keep") {
+  std::atomic<int> good{0};
+  run_loopback(3, [&](const std::shared_ptr<Collectives>& c) {
+    // [0, 32) and what lies between the two are gaps, which are divided too.
+    const Division d = Division::of(400, {{208, 400}, {32, 112}}, c);
+    good += d.ranges.size() == 4 && d.ranges[1].begin == 32 && d.ranges[3].end == 400;
+    std::int64_t next = 0;
+    for (const Division::Piece& p : d.pieces) good += p.own == next, next += p.size;
+    good += next == d.size;
+    std::vector<double> owners(400, 0.0), numbers(400);
+    for (const Division::Piece& p : d.pieces)
+      for (std::int64_t i = p.begin; i < p.begin + p.size; ++i) owners[std::size_t(i)] = 1.0;
+    c->sum_on_host(owners);
+    good += owners == std::vector<double>(400, 1.0);
+    for (std::size_t i = 0; i < 400; ++i) numbers[i] = double(i);
+    const Tensor all = Tensor::from(numbers, {400}, DType::f32, kCpu), kept = Tensor::zeros({d.size}, DType::f32, kCpu);
+    d.take(all, kept);
+    good += d.assemble(kept).to_host() == numbers;
+    // 32 .. 112 in parts of 32: rank 1 has 64 .. 96.
+    const Division::Piece own = d.own(70, 110);
+    good += c->rank() == 1 ? own.begin == 70 && own.size == 26 : c->rank() == 2 ? own.begin == 96 : own.size == 0;
+  });
+  // Of [0, 32) the third rank has nothing.
+  CHECK(good == 3 * 5 + 4 + 4 + 3);
+  CHECK_THROWS_AS(Division::of(10, {{0, 6}, {5, 10}}, single_rank()), Error);
+  CHECK_THROWS_AS(Division::of(10, {{0, 11}}, single_rank()), Error);
 }
 
 // 1000 fp32 numbers in parts of 336, 336 and 328: who has the most sends least to be added up, and most of the sums.

@@ -71,6 +71,19 @@ TEST_CASE("global_norm: agrees with the reference to double precision, and finds
   });
 }
 
+TEST_CASE("global_norm: without a gradient, the sum that stands in the record is judged as one that was taken") {
+  for (const bool exact : {true, false})
+    for (const double sum : {0.0, 0.25, 9.0, double(NAN), double(HUGE_VAL)}) {
+      CAPTURE(sum);
+      Arguments a(DType::f32, exact);
+      a.step.max_norm = 1.0, a.step.grad_norm_sq = sum, a.step.finite = 7, a.step.clip_scale = 7.0;
+      a.run(&KernelTable::global_norm, GlobalNorm{.step = a.step_record()});
+      CHECK(a.step.finite == (std::isfinite(sum) ? 1 : 0));
+      CHECK(a.step.clip_scale == (sum == 9.0 ? 1.0 / 3.0 : 1.0));
+      if (std::isfinite(sum)) CHECK(a.step.grad_norm_sq == sum);
+    }
+}
+
 TEST_CASE("step_finish: a finite step advances the slots it names, another one only counts as skipped") {
   for (const bool exact : {true, false}) {
     Arguments a(DType::f32, exact);
