@@ -53,6 +53,7 @@ struct MachineOptions {
   int threads = 0;
   bool no_graph = false;
   int zero = 0;  // stage of sharding
+  std::string reduce = "auto";
 };
 
 /// A finite number of [low, high]. CLI::Range would let nan pass, since no comparison with it is true.

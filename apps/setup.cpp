@@ -16,7 +16,7 @@ ResolvedMachine resolve_machine(const MachineOptions& o, int ranks) {
   set_num_threads(o.threads);
   if (o.threads == 0 && ranks > 1) set_num_threads(std::max(1, num_threads() / ranks_on_this_host()));
   ResolvedMachine m;
-  m.ranks = ranks, m.zero = o.zero;
+  m.ranks = ranks, m.zero = o.zero, m.reduce_bf16 = o.reduce == "bf16";
   m.plugin = load_plugins(o.plugin);
   m.record_steps = !o.no_graph;
   m.device = parse_device(o.device);
@@ -143,6 +143,7 @@ void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, con
   c.set("device", to_string(machine.device)), c.set("precision", machine.precision), c.set("threads", num_threads());
   c.set("no-graph", !machine.record_steps);
   if (machine.zero) c.set("zero", machine.zero);
+  if (machine.reduce_bf16) c.set("reduce", "bf16");
   if (machine.ranks > 1) c.set(kRanksKey, machine.ranks);
   if (!machine.plugin.empty()) c.set("plugin", machine.plugin);
 }

@@ -18,6 +18,7 @@ struct ResolvedMachine {
   bool record_steps = true;
   int ranks = 1;  // processes that share every batch
   int zero = 0;
+  bool reduce_bf16 = false;
   std::string plugin;  // absolute paths
 };
 

@@ -87,7 +87,7 @@ Trainer::Trainer(const TrainerConfig& config)
 
   graph_.watched_by(watchdog_of(*ranks_));
   const Parameters parameters{params_, &arena_, config.vit.depth};
-  buckets_.emplace(params_, arena_, config.vit.depth, ranks_);
+  buckets_.emplace(params_, arena_, config.vit.depth, ranks_, GradientBuckets::kLeastBytes, config.reduce_bf16);
   const Division division = buckets_->division();
   for (const Division::Piece& p : division.pieces)
     for (const Segment& s : all_gradients_)

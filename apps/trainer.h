@@ -34,6 +34,7 @@ struct TrainerConfig {
   bool record_steps = true;            // replay a recorded step on devices that can record one
   std::vector<double> mean, stddev;    // per channel, of pixel values in [0, 1]
   int zero = 0;                        // 1: with several ranks, each updates its pieces of the weights
+  bool reduce_bf16 = false;            // gradients travel between ranks as bf16
   std::shared_ptr<Collectives> ranks;  // what shares every batch; null: this process alone
   /// Weights to start from (apps/weights/model_weights.h), made for `vit`; null: all are drawn by seed.
   std::shared_ptr<const ModelWeights> init;

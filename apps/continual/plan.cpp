@@ -183,6 +183,7 @@ TrainerConfig Plan::trainer(const Pair& pair, const TaskStream& stream) const {
   c.vit = vit_of(o_.model, stream.head_classes(), machine_.activation);
   c.init = init_, c.freeze = o_.model.freeze;
   c.device = machine_.device, c.record_steps = machine_.record_steps, c.zero = machine_.zero;
+  c.reduce_bf16 = machine_.reduce_bf16;
   c.method = parse_method(pair.method);
   c.lr = t.lr, c.weight_decay = t.weight_decay, c.clip_norm = t.clip_norm;
   c.smoothing = t.smoothing, c.ema = t.ema, c.accumulate = t.accumulate;

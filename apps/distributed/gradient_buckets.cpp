@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "engine/error.h"
+#include "engine/kernels.h"
 
 namespace eg {
 
@@ -14,10 +15,15 @@ std::int64_t GradientBuckets::Bucket::elements() const {
 }
 
 GradientBuckets::GradientBuckets(std::span<Param* const> params, const ParamArena& arena, int depth,
-                                 std::shared_ptr<Collectives> ranks, std::int64_t least_bytes)
+                                 std::shared_ptr<Collectives> ranks, std::int64_t least_bytes, bool narrow)
     : arena_(arena), ranks_(std::move(ranks)), final_(std::size_t(depth) + 1, false), side_(arena.device) {
   for (int block = depth; block-- > 0;) add_group(params, block, depth, least_bytes);
   add_group(params, depth, depth, least_bytes);
+  if (!narrow || ranks_->size() == 1 || arena_.grad.dtype() == DType::bf16) return;
+  std::int64_t longest = 0;
+  for (const Bucket& b : buckets_)
+    for (const Range& r : b.ranges) longest = std::max(longest, r.end - r.begin);
+  travelling_ = Tensor::zeros({longest}, DType::bf16, arena_.device);
 }
 
 /// Parameters come in forward order, the arena holds them in the opposite one.
@@ -77,14 +83,23 @@ void GradientBuckets::finish(Stream main, const Reduced& reduced) {
 void GradientBuckets::reduce_next(Stream main, const Reduced& reduced) {
   const Bucket& bucket = buckets_[next_++];
   const Stream side = side_.fork(main);
-  const DType dtype = arena_.grad.dtype();
-  auto* const base = static_cast<std::byte*>(arena_.grad.data());
-  for (const Range& r : bucket.ranges) {
-    std::byte* const data = base + std::size_t(r.begin) * size_of(dtype);
-    own_ ? ranks_->reduce_scatter(data, r.end - r.begin, dtype, side)
-         : ranks_->all_reduce(data, r.end - r.begin, dtype, side);
-  }
+  for (const Range& r : bucket.ranges) reduce(r, side);
   for (const int group : bucket.groups) reduced(group, side);
+}
+
+/// Ranges come one after the other on one stream, so one buffer serves all of them.
+void GradientBuckets::reduce(const Range& range, Stream side) const {
+  const std::int64_t count = range.end - range.begin;
+  const Tensor gradient = arena_.grad.slice(range.begin, count);
+  const Tensor sent = travelling_ ? travelling_.slice(0, count) : gradient;
+  if (travelling_) EVERGRAD_CALL(arena_.device, cast, Cast{.from = gradient.view(), .to = sent.view()}, side);
+  own_ ? ranks_->reduce_scatter(sent.data(), count, sent.dtype(), side)
+       : ranks_->all_reduce(sent.data(), count, sent.dtype(), side);
+  if (!travelling_) return;
+  const RankPart part = own_ ? RankPart::of(count, ranks_->rank(), ranks_->size()) : RankPart{0, count};
+  if (part.size == 0) return;
+  const Tensor from = sent.slice(part.begin, part.size), to = gradient.slice(part.begin, part.size);
+  EVERGRAD_CALL(arena_.device, cast, Cast{.from = from.view(), .to = to.view()}, side);
 }
 
 }  // namespace eg

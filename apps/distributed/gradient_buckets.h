@@ -24,8 +24,11 @@ class GradientBuckets {
 
   /// depth: number of blocks; group `depth` is all that lies outside of blocks, as in Tape::watch. A bucket holds one block,
   /// or two where one is smaller than `least_bytes`; what is outside of blocks comes last. Frozen parameters are left out.
+  /// narrow: gradients of a wider type travel as bf16: each rank's is rounded, ranks add these up in fp32, and the sum is rounded
+  /// once more. Half the bytes of fp32.
   GradientBuckets(std::span<Param* const> params, const ParamArena& arena, int depth,
-                  std::shared_ptr<Collectives> ranks, std::int64_t least_bytes = std::int64_t(8) << 20);
+                  std::shared_ptr<Collectives> ranks, std::int64_t least_bytes = kLeastBytes, bool narrow = false);
+  static constexpr std::int64_t kLeastBytes = std::int64_t(8) << 20;
 
   /// A gradient begins. `own`: a rank needs the sums of its pieces (division()) alone, and the rest of the arena keeps what
   /// this rank has found itself.
@@ -49,6 +52,7 @@ class GradientBuckets {
  private:
   void add_group(std::span<Param* const> params, int group, int depth, std::int64_t least_bytes);
   void reduce_next(Stream main, const Reduced& reduced);
+  void reduce(const Range& range, Stream side) const;
 
   const ParamArena& arena_;
   std::shared_ptr<Collectives> ranks_;
@@ -56,6 +60,7 @@ class GradientBuckets {
   std::vector<bool> final_;  // per group
   std::size_t next_ = 0;     // the bucket to reduce next
   bool own_ = false;         // this gradient: reduce_scatter instead of all_reduce
+  Tensor travelling_;        // bf16, room for the longest range; empty: gradients travel as they are
   SideStream side_;
 };
 

@@ -39,15 +39,17 @@ RankTimes::RankTimes(std::shared_ptr<Collectives> ranks, const std::filesystem::
 
 void RankTimes::begin(double data_seconds) {
   start_ = std::chrono::steady_clock::now(), data_ = data_seconds, others_ = seconds_in_collectives(*ranks_);
+  sent_ = ranks_->bytes_sent();
 }
 
 std::string RankTimes::end(double data_seconds, LogLine line) {
   const std::size_t n = std::size_t(ranks_->size()), me = std::size_t(ranks_->rank());
   if (n == 1) return "";
-  std::vector<double> all(3 * n, 0.0);
+  std::vector<double> all(4 * n, 0.0);
   all[me] = std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
   all[n + me] = data_seconds - data_;
   all[2 * n + me] = seconds_in_collectives(*ranks_) - others_;
+  all[3 * n + me] = double(ranks_->bytes_sent() - sent_);
   ranks_->sum_on_host(all);
   for (double& seconds : all) seconds = std::round(1e4 * seconds) / 1e4;  // for people
   std::vector<RankTime> times;
@@ -58,6 +60,7 @@ std::string RankTimes::end(double data_seconds, LogLine line) {
   }
   const std::span<const double> numbers(all);
   line.add("compute_s", compute).add("data_s", numbers.subspan(n, n)).add("wait_s", numbers.subspan(2 * n, n));
+  line.add("sent_bytes", numbers.subspan(3 * n, n));
   std::string why = straggler(times);
   if (!why.empty()) line.add("straggler", why);
   log_.write(line);

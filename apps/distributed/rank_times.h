@@ -28,8 +28,8 @@ class RankTimes {
   RankTimes(std::shared_ptr<Collectives> ranks, const std::filesystem::path& run_folder);
   /// data_seconds: what the loader has let this rank wait so far.
   void begin(double data_seconds);
-  /// A host operation on all ranks: one line, `line` with compute_s, data_s and wait_s of each rank. Waiting is the time inside
-  /// collectives; what a device waits for while the host does not is not seen. Returns straggler()'s words.
+  /// A host operation on all ranks: one line, `line` with compute_s, data_s, wait_s and sent_bytes of each rank. Waiting is the
+  /// time inside collectives; what a device waits for while the host does not is not seen. Returns straggler()'s words.
   std::string end(double data_seconds, LogLine line);
 
  private:
@@ -37,6 +37,7 @@ class RankTimes {
   JsonLog log_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   double data_ = 0.0, others_ = 0.0;
+  std::int64_t sent_ = 0;  // Collectives::bytes_sent at the beginning
 };
 
 }  // namespace eg

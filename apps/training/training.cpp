@@ -33,6 +33,7 @@ TrainerConfig trainer_config(const TrainOptions& o, const ResolvedMachine& m, co
   c.vit = vit_of(o.model, task.head_classes, m.activation);
   c.init = initial_weights(o.model, c.vit, notes), c.freeze = o.model.freeze;
   c.device = m.device, c.record_steps = m.record_steps, c.zero = m.zero;
+  c.reduce_bf16 = m.reduce_bf16;
   c.method = parse_method(o.method);
   c.lr = o.training.lr, c.weight_decay = o.training.weight_decay, c.clip_norm = o.training.clip_norm;
   c.smoothing = o.training.smoothing, c.ema = o.training.ema, c.accumulate = o.training.accumulate, c.seed = o.seed;

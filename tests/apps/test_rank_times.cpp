@@ -30,6 +30,8 @@ TEST_CASE("rank times: the first rank writes a line with everybody's seconds, an
     RankTimes times(ranks, folder.path());
     for (int task = 1; task <= 2; ++task) {
       times.begin(1.0);
+      std::vector<float> numbers(32);
+      if (task == 2) ranks->reduce_scatter(numbers.data(), 32, DType::f32, {});
       times.end(1.25 + ranks->rank(), LogLine("ranks").add("task", task));
     }
   });
@@ -38,7 +40,8 @@ TEST_CASE("rank times: the first rank writes a line with everybody's seconds, an
   CHECK(line.at("task") == 2);
   CHECK(line.at("compute_s").size() == 2);
   CHECK(line.at("data_s") == nlohmann::json({0.25, 1.25}));
-  CHECK(line.at("wait_s") == nlohmann::json({0.0, 0.0}));  // nobody watches these ranks
+  CHECK(line.at("sent_bytes") == nlohmann::json({64.0, 64.0}));  // half of 32 numbers
+  CHECK(line.at("wait_s") == nlohmann::json({0.0, 0.0}));        // nobody watches these ranks
 
   const TemporaryFolder other;
   RankTimes alone(single_rank(), other.path());

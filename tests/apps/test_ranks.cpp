@@ -268,6 +268,62 @@ TEST_CASE("ranks: state divided among ranks gives the same bits, in the weights 
     }
 }
 
+// Another run than with fp32, of course, and --zero gives its bits too.
+TEST_CASE("ranks: gradients that travel as bf16 are the rounded ones' sum, rounded, in half the bytes") {
+  const OneThread scope;
+  TrainerConfig config = tiny("adamw", kCpu);
+  config.vit.precision = DType::f32;
+  for (const bool own : {false, true}) {
+    std::vector<std::vector<double>> sums(3), given(3);
+    std::vector<Division> divisions(3);
+    std::vector<std::int64_t> sent(3);
+    run_loopback(3, [&](const std::shared_ptr<Collectives>& ranks) {
+      const std::size_t r = std::size_t(ranks->rank());
+      Trainer trainer(config);
+      const Tensor& grad = trainer.arena().grad;
+      const Key k = key(3, "test", "travelling", std::uint32_t(r));
+      for (std::int64_t i = 0; i < grad.size(); ++i) given[r].push_back(double(float(k.normal(std::uint64_t(i)))));
+      grad.copy_from(Tensor::from(given[r], grad.shape(), DType::f32, kCpu));
+      GradientBuckets buckets(trainer.params(), trainer.arena(), 3, ranks, 0, true);
+      buckets.begin(own);
+      for (int group = 3; group-- > 0;) buckets.local_final(group, {}, [](int, Stream) {});
+      buckets.finish({}, [](int, Stream) {});
+      sums[r] = grad.to_host(), divisions[r] = buckets.division(), sent[r] = ranks->bytes_sent();
+    });
+    double worst = 0.0;
+    std::int64_t wrong = 0;
+    const std::size_t n = sums[0].size();
+    for (std::size_t r = 0; r < 3; ++r)
+      for (std::size_t i = 0; i < n; ++i) {
+        const bool mine = divisions[r].own(std::int64_t(i), std::int64_t(i) + 1).size > 0;
+        if (own && !mine) {
+          wrong += sums[r][i] != given[r][i];  // nobody writes where no sum arrives
+          continue;
+        }
+        float sum = 0.0f;
+        double exact = 0.0, absolute = 0.0;
+        for (const std::vector<double>& g : given)
+          sum += float(bf16(float(g[i]))), exact += g[i], absolute += std::abs(g[i]);
+        wrong += sums[r][i] != double(float(bf16(sum)));
+        // One rounding of each term, one of the sum that they have, and fp32's two additions.
+        const double u = unit_roundoff(DType::bf16);
+        const double bound = u * absolute + u * (std::abs(exact) + u * absolute) + 3 * 0x1p-24 * absolute;
+        worst = std::max(worst, std::abs(sums[r][i] - exact) / bound);
+      }
+    CHECK(wrong == 0);
+    CHECK(worst <= 1.0);
+    CHECK(worst > 0.1);
+    CHECK(sent[0] + sent[1] + sent[2] == std::int64_t(n) * 2 * (own ? 1 : 2) * 2);  // 2 others, 2 bytes, once or twice
+  }
+  const Images images;
+  config.reduce_bf16 = true;
+  const Trace whole = train_on(3, config, images)[0];
+  config.zero = 1;
+  CHECK(train_on(3, config, images)[2].state == whole.state);
+  config.reduce_bf16 = false;
+  CHECK(train_on(3, config, images)[2].state != whole.state);
+}
+
 // All ranks together: each of N sends what it does not own of its gradient, and what it owns of the weights to N-1 others.
 TEST_CASE("ranks: a divided step sends (N-1)/N of the gradient and of the weights, as much as a whole sum") {
   const OneThread scope;
