@@ -34,7 +34,7 @@ struct Group {
   std::vector<Tensor> rings;    // one per target, [W+1, P]
   std::vector<Tensor> momenta;  // one per target, [P], or none
   Tensor grams, dots, state;
-  Tensor all_grams, all_dots;          // summed over ranks, where the arena is divided among them
+  Tensor all_grams, all_dots;          // summed over the ranks that divide the arena; without them the same tensors
   std::vector<ArrowTarget> views;      // one per target
   std::vector<ArrowTarget> not_empty;  // of these, where a rank has no part of some
   std::int64_t parameters = 0;
@@ -61,10 +61,14 @@ class Arrow final : public Optimizer {
   void state_restored() override;
 
  private:
-  void build_group(Group& g);
+  std::int64_t sums_of(const Group& g) const;
+  void build_group(Group& g, std::int64_t at);
   void visit_grams(Group& g, const std::function<void(const std::string&, Tensor&)>& visit);
   void observe(Group& g, std::size_t index, Stream stream);
+  void solve(Group& g, const StepContext& ctx, Stream stream);
   void update_group(Group& g, const StepContext& ctx, Stream stream);
+  void add_up_windows(Stream stream);
+  void add_up_base_norms(Stream stream);
   void update_rest(StepContext& ctx);
   ArrowState* state_of(const Group& g) const { return static_cast<ArrowState*>(g.state.data()); }
   ArrowState read_state(const Group& g) const;
@@ -81,6 +85,8 @@ class Arrow final : public Optimizer {
   std::vector<Units> units_;
   const Division* const division_;               // or null
   Tensor m_, v_;                                 // of everything that this rank updates, with base=adamw
+  Tensor sums_, all_sums_;                       // every group's grams and dots; summed over ranks
+  Tensor base_norms_;                            // f64 [groups], on their way between ranks
   std::vector<std::function<void()>> restored_;  // what takes this rank's part of the state that was visited
   SideStream observing_;
 };
@@ -104,7 +110,13 @@ Arrow::Arrow(ArrowSettings settings, const Parameters& p, double lr)
     if (g == groups_.end()) g = groups_.insert(g, Group{.name = name});
     g->targets.push_back(t);
   }
-  for (Group& g : groups_) build_group(g);
+  std::int64_t numbers = 0;
+  for (const Group& g : groups_) numbers += sums_of(g);
+  all_sums_ = sums_ = Tensor::zeros({numbers}, DType::f64, device_);
+  if (division_)
+    all_sums_ = sums_.clone(), base_norms_ = Tensor::zeros({std::int64_t(groups_.size())}, DType::f64, device_);
+  numbers = 0;
+  for (Group& g : groups_) build_group(g, numbers), numbers += sums_of(g);
   rest_ = arena_pieces(p, without(segments_of(p, s_.weight_decay), targets));
 }
 
@@ -119,13 +131,24 @@ bool Arrow::needs_base() const {
   return s_.adamw_base && (warms || s_.graft == ArrowGraft::adamw || s_.norm_control);
 }
 
-void Arrow::build_group(Group& g) {
+/// Numbers that a group's window is summed up in: they lie together, so that ranks add up those of all groups in one message.
+std::int64_t Arrow::sums_of(const Group& g) const {
+  const std::int64_t slots = s_.solve.window + 1;
+  return std::int64_t(g.targets.size()) * (slots * slots + (general_form() ? slots + 3 : 0));
+}
+
+void Arrow::build_group(Group& g, std::int64_t at) {
   const std::int64_t slots = s_.solve.window + 1, tensors = std::int64_t(g.targets.size());
-  g.grams = Tensor::zeros({tensors, slots, slots}, DType::f64, device_);
-  if (general_form()) g.dots = Tensor::zeros({tensors, slots + 3}, DType::f64, device_);
+  const auto grams = [&](const Tensor& sums) {
+    return sums.slice(at, tensors * slots * slots).reshape({tensors, slots, slots});
+  };
+  const auto dots = [&](const Tensor& sums) {
+    if (!general_form()) return Tensor{};
+    return sums.slice(at + tensors * slots * slots, tensors * (slots + 3)).reshape({tensors, slots + 3});
+  };
+  g.grams = grams(sums_), g.dots = dots(sums_), g.all_grams = grams(all_sums_), g.all_dots = dots(all_sums_);
   g.state = Tensor::zeros({std::int64_t(sizeof(ArrowState))}, DType::u8, device_);
   write_state(g, {});
-  if (division_) g.all_grams = g.grams.clone(), g.all_dots = g.dots ? g.dots.clone() : Tensor{};
   for (const ArrowRun& target : g.targets) {
     const Division::Piece t = own_run(division_, target);
     const DType type = s_.bf16_ring ? DType::bf16 : arena_.grad.dtype();
@@ -178,18 +201,16 @@ void Arrow::on_gradient_final(int block, StepContext& ctx) {
       if (!forked) side = observing_.fork(ctx.stream), forked = true;
       observe(g, i, side);
     }
-    if (s_.in_backward && g.first_block == block) update_group(g, ctx, side);
+    if (s_.in_backward && g.first_block == block) solve(g, ctx, side), update_group(g, ctx, side);
   }
 }
 
-void Arrow::update_group(Group& g, const StepContext& ctx, Stream stream) {
+/// The coefficients of the group's step, and the base's direction where something is measured by it.
+void Arrow::solve(Group& g, const StepContext& ctx, Stream stream) {
   ArrowState* const state = state_of(g);
-  if (division_) sum_over_ranks(*division_, g.grams, g.all_grams, stream);
-  if (division_ && g.dots) sum_over_ranks(*division_, g.dots, g.all_dots, stream);
-  const Tensor &grams = division_ ? g.all_grams : g.grams, &dots = division_ ? g.all_dots : g.dots;
   EVERGRAD_CALL(device_, arrow_solve,
-                ArrowSolve{.grams = grams.view(),
-                           .dots = dots ? dots.view() : TensorView{},
+                ArrowSolve{.grams = g.all_grams.view(),
+                           .dots = g.all_dots ? g.all_dots.view() : TensorView{},
                            .vector_mu = s_.precondition_momentum ? s_.momentum : 0.0,
                            .parameters = g.parameters,
                            .options = s_.solve,
@@ -206,12 +227,14 @@ void Arrow::update_group(Group& g, const StepContext& ctx, Stream stream) {
                             .beta2 = s_.beta2,
                             .eps = s_.eps},
                   stream);
-  if (needs_base() && division_) division_->ranks->all_reduce(&state->norm_sq_base, 1, DType::f64, stream);
+}
+
+void Arrow::update_group(Group& g, const StepContext& ctx, Stream stream) {
   if (g.not_empty.empty()) return;
   EVERGRAD_CALL(device_, arrow_update,
                 ArrowUpdate{.targets = g.not_empty,
                             .step = ctx.device_step,
-                            .state = state,
+                            .state = state_of(g),
                             .slot = kArrowSlot,
                             .base_slot = kBaseSlot,
                             .window = s_.solve.window,
@@ -278,10 +301,31 @@ void Arrow::units_replaced(int block) {
   }
 }
 
+/// What ranks have of the inner products of their elements becomes what all have.
+void Arrow::add_up_windows(Stream stream) {
+  runtime(device_).copy_within(all_sums_.data(), sums_.data(), sums_.bytes(), stream);
+  division_->ranks->all_reduce(all_sums_.data(), all_sums_.size(), DType::f64, stream);
+}
+
+/// The same for the norms of the base's direction, which lie in the groups' states.
+void Arrow::add_up_base_norms(Stream stream) {
+  double* const norms = base_norms_.data_as<double>();
+  const auto copy = [&](double* to, const double* from) {
+    runtime(device_).copy_within(to, from, sizeof(double), stream);
+  };
+  for (std::size_t i = 0; i < groups_.size(); ++i) copy(norms + i, &state_of(groups_[i])->norm_sq_base);
+  division_->ranks->all_reduce(norms, base_norms_.size(), DType::f64, stream);
+  for (std::size_t i = 0; i < groups_.size(); ++i) copy(&state_of(groups_[i])->norm_sq_base, norms + i);
+}
+
 void Arrow::step(StepContext& ctx) {
   observing_.join(ctx.stream);
-  for (Group& g : groups_)
-    if (!s_.in_backward) update_group(g, ctx, ctx.stream);
+  if (!s_.in_backward) {
+    if (division_) add_up_windows(ctx.stream);
+    for (Group& g : groups_) solve(g, ctx, ctx.stream);
+    if (division_ && needs_base()) add_up_base_norms(ctx.stream);
+    for (Group& g : groups_) update_group(g, ctx, ctx.stream);
+  }
   update_rest(ctx);
   EVERGRAD_CALL(device_, step_finish, StepFinish{.step = ctx.device_step, .slots = 1u << kBaseSlot | 1u << kArrowSlot},
                 ctx.stream);

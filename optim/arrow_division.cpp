@@ -24,11 +24,6 @@ Division::Piece own_run(const Division* d, const ArrowRun& run) {
   return d ? d->own(run.begin, run.begin + run.size) : Division::Piece{run.begin, run.size, run.begin};
 }
 
-void sum_over_ranks(const Division& d, const Tensor& from, const Tensor& to, Stream s) {
-  runtime(from.device()).copy_within(to.data(), from.data(), from.bytes(), s);
-  d.ranks->all_reduce(to.data(), to.size(), to.dtype(), s);
-}
-
 // One rank has each element and the others zero, so the sum is exact in every type.
 Tensor whole_run(const Division& d, const Tensor& own, const ArrowRun& run) {
   const std::int64_t rows = own.rank() == 2 ? own.dim(0) : 1;
