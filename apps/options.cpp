@@ -200,15 +200,15 @@ void add_machine_options(CLI::App& sub, MachineOptions& o) {
   sub.add_option(
          "--zero", o.zero,
          "Under mpirun: 1 divides the update and its state among ranks (ZeRO stage 1; sgd, adam, adamw, arrow): "
-         "less memory, as many bytes sent")
+         "less memory, and as many bytes sent where gradients are fp32")
       ->capture_default_str()
       ->check(CLI::IsMember({0, 1}))
       ->group(group);
   sub.add_option(
          "--reduce", o.reduce,
          "Under mpirun: the type in which gradients travel. auto: their own (fp32; bf16 with --precision bf16 on "
-         "cuda and emulated). bf16: half the bytes of fp32; each rank's part and the sum are rounded to 8 bits, "
-         "about 0.4% of each number at most")
+         "cuda and emulated). bf16: half the bytes of fp32, for two roundings of 0.4% at most: of each rank's "
+         "gradient, and of their sum")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "bf16"}))
       ->group(group);
