@@ -14,8 +14,8 @@
 
 namespace eg {
 
-/// Fixed-order double sum of squares over the listed segments of the gradient arena -> grad_norm_sq, finite,
-/// clip_scale.
+/// Fixed-order double sum of squares over the listed segments of the gradient arena -> grad_norm_sq, finite, clip_scale.
+/// Without `grad` the grad_norm_sq that stands in the record (ranks have added theirs up) -> finite, clip_scale.
 struct GlobalNorm {
   TensorView grad;
   std::span<const Segment> segments;

@@ -23,7 +23,7 @@ struct Parameters {
   std::span<Param* const> list;  // forward order
   ParamArena* arena = nullptr;
   int depth = 0;  // number of transformer blocks
-  /// Set: `arena` is this rank's part of the whole arena that the parameters' offsets refer to. Only ARROW is asked so.
+  /// Set: this rank updates its pieces of the arena alone, and keeps state for these alone (optim/arena_pieces.h).
   const Division* division = nullptr;
 };
 
