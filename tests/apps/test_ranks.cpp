@@ -342,15 +342,19 @@ TEST_CASE("ranks: a divided step sends (N-1)/N of the gradient and of the weight
 
 namespace {
 
-/// Ranks of which one once receives a sum that is not finite.
-class Poisoned final : public Collectives {
+/// Ranks whose whole sums are counted, and of which the second receives a part that is not finite: the poisoned-th (0: never).
+class TestedRanks final : public Collectives {
  public:
-  Poisoned(std::shared_ptr<Collectives> inner, int at) : inner_(std::move(inner)), left_(at) {}
+  TestedRanks(std::shared_ptr<Collectives> inner, int poisoned) : inner_(std::move(inner)), left_(poisoned) {}
+  int whole_sums = 0;
   int rank() const override { return inner_->rank(); }
   int size() const override { return inner_->size(); }
   bool deterministic() const override { return true; }
-  std::string name() const override { return "poisoned"; }
-  void all_reduce(void* data, std::int64_t n, DType t, Stream s) override { inner_->all_reduce(data, n, t, s); }
+  std::string name() const override { return "tested"; }
+  void all_reduce(void* data, std::int64_t n, DType t, Stream s) override {
+    ++whole_sums;
+    inner_->all_reduce(data, n, t, s);
+  }
   void reduce_scatter(void* data, std::int64_t n, DType t, Stream s) override {
     inner_->reduce_scatter(data, n, t, s);
     const RankPart own = RankPart::of(n, rank(), size());
@@ -376,7 +380,7 @@ TEST_CASE("ranks: a divided gradient that is not finite on one rank is skipped b
   std::vector<std::int64_t> skipped(3);
   run_loopback(3, [&](const std::shared_ptr<Collectives>& ranks) {
     TrainerConfig config = tiny("adamw", kCpu);
-    config.ranks = std::make_shared<Poisoned>(ranks, 1), config.zero = 1;
+    config.ranks = std::make_shared<TestedRanks>(ranks, 1), config.zero = 1;
     Trainer trainer(config);
     LoaderConfig c = images.config(true);
     share_batches(c, *ranks);
@@ -389,6 +393,28 @@ TEST_CASE("ranks: a divided gradient that is not finite on one rank is skipped b
   });
   CHECK(after == before);
   CHECK(skipped == std::vector<std::int64_t>(3, 1));
+}
+
+TEST_CASE("ranks: a divided step of ARROW sends its windows, its norms and the gradient's norm in one message each") {
+  const OneThread scope;
+  const Images images;
+  std::vector<int> adamw(2), arrow(2);
+  const auto sums_in_a_step = [&](const std::string& method, std::vector<int>& sums) {
+    run_loopback(2, [&](const std::shared_ptr<Collectives>& ranks) {
+      const auto watched = std::make_shared<TestedRanks>(ranks, 0);
+      TrainerConfig config = tiny(method, kCpu);
+      config.ranks = watched, config.zero = 1;
+      Trainer trainer(config);
+      LoaderConfig c = images.config(true);
+      share_batches(c, *ranks);
+      Loader loader(images.data, images.task.train, images.task.transform, c);
+      trainer.step(*loader.next(), 1.0);
+      sums[std::size_t(ranks->rank())] = watched->whole_sums;
+    });
+  };
+  sums_in_a_step("adamw", adamw), sums_in_a_step("arrow:window=4:blocks=all", arrow);  // three groups
+  CHECK(adamw == std::vector<int>{1, 1});
+  CHECK(arrow == std::vector<int>{3, 3});
 }
 
 // Its Gram matrix is a sum over ranks of sums over their elements: another grouping, so equal to rounding only.
