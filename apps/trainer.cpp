@@ -195,12 +195,19 @@ void Trainer::enqueue_gradient(const StepInputs& in, StepOutputs* out, bool trai
     const std::int64_t begin = in.count * part / parts, end = in.count * (part + 1) / parts;
     Tape tape;
     const Watched watched(tape, model_, part > 0);
+    StepListener* const listener = config_.listener;
     if (part + 1 == parts)
       tape.on_gradient_final([&](int group) {
+        if (listener) listener->end(StepPart::backward, group, {});
         in.shared ? buckets_->local_final(group, {}, on_gradient_final) : on_gradient_final(group, {});
+        if (listener) listener->begin(StepPart::backward, {});
       });
     Tensor correct;
-    const Loss loss = loss_of(in, begin, end, training, &correct);
+    Loss loss;
+    {
+      const InPart forward(listener, StepPart::forward);
+      loss = loss_of(in, begin, end, training, &correct);
+    }
     if (out) {
       if (config_.device.is_host() && !in.shared)
         check_loss(false, sum(loss.reported), sum(loss.reported), [&] {
@@ -208,6 +215,7 @@ void Trainer::enqueue_gradient(const StepInputs& in, StepOutputs* out, bool trai
         });
       out->losses.push_back(loss.reported), out->corrects.push_back(correct);
     }
+    const InPart in_backward(listener, StepPart::backward);
     backward(tape, loss.total);
   }
   if (in.shared) buckets_->finish({}, on_gradient_final);
@@ -247,6 +255,7 @@ void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) 
   const auto observe = [&](int group, Stream stream) {
     StepContext there = ctx;
     there.stream = stream;
+    const InPart observing(config_.listener, StepPart::observe, stream, group);
     optimizer_->on_gradient_final(group, there);
   };
   const auto unobserved = [](int, Stream) {};
@@ -260,6 +269,7 @@ void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) 
     enqueue_gradient(in, &out, true, observe);
   }
   finish_counting(in);
+  const InPart updating(config_.listener, StepPart::update);
   measure_norm(in, ctx);
   optimizer_->step(ctx);
   if (ema_) ema_->update(ctx);
@@ -287,12 +297,16 @@ StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& c
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
   ctx.images = batch.global_count;  // here, because a replayed step is not enqueued again
   record().first_sample = std::int64_t(batch.first_sample);
-  optimizer_->prepare(ctx);
-  if (ema_) ema_->saved();
-  upload_record();
+  {
+    const InPart preparing(config_.listener, StepPart::prepare);
+    optimizer_->prepare(ctx);
+    if (ema_) ema_->saved();
+    upload_record();
+  }
   const StepOutputs& out = graph_.run(batch, class_mask, model_.config.classes,
                                       [&](const StepInputs& in, StepOutputs& outputs) { enqueue(in, outputs, ctx); });
 
+  const InPart finishing(config_.listener, StepPart::finish);
   double mine = 0.0, correct = 0.0;
   for (const Tensor& loss : out.losses) mine += sum(loss);
   for (const Tensor& t : out.corrects) correct += sum(t);

@@ -13,6 +13,7 @@
 #include "apps/distributed/gradient_buckets.h"
 #include "apps/options.h"
 #include "apps/step_graph.h"
+#include "apps/step_listener.h"
 #include "autograd/tape.h"
 #include "data/loader.h"
 #include "engine/safetensors.h"
@@ -39,6 +40,8 @@ struct TrainerConfig {
   /// Weights to start from (apps/weights/model_weights.h), made for `vit`; null: all are drawn by seed.
   std::shared_ptr<const ModelWeights> init;
   std::vector<std::string> freeze;  // patterns of parameter names that are not trained
+  /// Hears of the parts of every step that is not a replay of a recording; must outlive the trainer. Null: nobody.
+  StepListener* listener = nullptr;
 };
 
 /// Of the whole batch, all ranks together.
@@ -97,6 +100,7 @@ class Trainer {
   Vit& model() { return model_; }
   const std::vector<Param*>& params() const { return params_; }
   const ParamArena& arena() const { return arena_; }
+  const GradientBuckets& buckets() const { return *buckets_; }
   Optimizer& optimizer() { return *optimizer_; }
   std::int64_t steps() const { return record().step; }
   std::int64_t skipped() const { return record().skipped; }

@@ -10,25 +10,16 @@
 #include "apps/bench/ceilings.h"
 #include "apps/bench/kernel_bench.h"
 #include "apps/bench/ladder_bench.h"
+#include "apps/bench/rank_bench.h"
 #include "apps/command.h"
 #include "apps/run/run_folder.h"
 #include "apps/run/table.h"
-#include "apps/setup.h"
-#include "apps/trainer.h"
+#include "engine/collectives/launch.h"
 #include "engine/memory.h"
 #include "engine/parallel.h"
 
 namespace eg {
 namespace {
-
-struct BenchOptions {
-  ModelOptions model;
-  MachineOptions machine;
-  std::string filter, json, compare, ladder, methods = "adamw,arrow";
-  int batch = 64, classes = 100, steps = 12;
-  double seconds = 0.3;
-  bool kernels_only = false, step_only = false;
-};
 
 struct StepRow {
   std::string method;
@@ -38,32 +29,15 @@ struct StepRow {
 
 /// Whole training steps through the same Trainer and Loader that `train` uses, data waiting included.
 StepRow bench_step(const BenchOptions& o, const ResolvedMachine& machine, const std::string& method) {
-  DataOptions data_options;
-  data_options.augment = "none";
-  const std::shared_ptr<const Dataset> data = open_data(data_options);
-  const Task task = whole_dataset(*data, o.classes, std::int64_t(o.batch) * 4);
-  TrainerConfig c;
-  c.vit = vit_of(o.model, o.classes, machine.activation);
-  c.device = machine.device;
-  c.method = parse_method(method);
-  const ChannelStats s = channel_stats(*data, task.train, {o.model.channels, o.model.image_size});
-  c.mean = s.mean, c.stddev = s.stddev;
-  Trainer trainer(c);
-  LoaderConfig lc = base_loader(data_options, o.model, o.batch, o.classes, true);
-  Loader loader(data, task.train, task.transform, lc);
-  const auto next = [&] {
-    const Batch* b = loader.next();
-    return b ? b : loader.next();
-  };
-  // Warm up past ARROW's window (8 steps of the base optimizer), the pool's first allocations and the loader's cache.
-  for (int i = 0; i < 10; ++i) trainer.step(*next(), 1.0);
+  StepRig rig(o, machine, method);
+  rig.warm_up();
   pool(machine.device).reset_peak();
   std::vector<double> times;
-  const double waited = loader.wait_seconds();
+  const double waited = rig.loader().wait_seconds();
   double total = 0.0;
   for (int i = 0; i < o.steps; ++i) {
     const auto start = std::chrono::steady_clock::now();
-    trainer.step(*next(), 1.0);
+    rig.step();
     times.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
     total += times.back();
   }
@@ -72,13 +46,13 @@ StepRow bench_step(const BenchOptions& o, const ResolvedMachine& machine, const 
   row.method = method;
   row.milliseconds = times[times.size() / 2];
   row.images_per_second = o.batch / row.milliseconds * 1e3;
-  row.gflops = c.vit.train_flops() * o.batch / row.milliseconds * 1e-6;
-  row.wait_share = (loader.wait_seconds() - waited) * 1e3 / total;
-  row.peak_mib = double(trainer.peak_bytes()) / (1 << 20);
-  const double parameters = double(c.vit.parameter_count());
+  row.gflops = rig.vit().train_flops() * o.batch / row.milliseconds * 1e-6;
+  row.wait_share = (rig.loader().wait_seconds() - waited) * 1e3 / total;
+  row.peak_mib = double(rig.trainer().peak_bytes()) / (1 << 20);
+  const double parameters = double(rig.vit().parameter_count());
   row.predicted_mib =
-      (c.vit.activation_bytes(o.batch) + parameters * (8 + (machine.activation == DType::bf16 ? 2 : 0)) +
-       double(trainer.optimizer().state_bytes())) /
+      (rig.vit().activation_bytes(o.batch) + parameters * (8 + (machine.activation == DType::bf16 ? 2 : 0)) +
+       double(rig.trainer().optimizer().state_bytes())) /
       (1 << 20);
   return row;
 }
@@ -94,6 +68,11 @@ nlohmann::json read_report(const std::string& path) {
 }
 
 int bench(const BenchOptions& o) {
+  const Launch launch = detect_launch();
+  check(launch.size == 1, Kind::usage, [&] {
+    return cat("bench times one process, and ", launch.how, " started ", launch.size,
+               "; of several ranks it takes --trace or --weak-scaling");
+  });
   const ResolvedMachine machine = resolve_machine(o.machine);
   const VitConfig vit = vit_of(o.model, o.classes, machine.activation);
   std::cout << vit.describe() << "\nbatch " << o.batch << ", " << machine.device << ", " << machine.precision << ", "
@@ -184,6 +163,47 @@ int bench(const BenchOptions& o) {
   return 0;
 }
 
+void add_scaling_options(CLI::App& sub, BenchOptions& o) {
+  constexpr const char* group = "Several ranks";
+  sub.add_option(
+         "--trace", o.trace,
+         "Write --steps steps of the first of --methods as Chrome trace JSON (chrome://tracing, ui.perfetto.dev) "
+         "and print what of them is communication")
+      ->group(group);
+  sub.add_flag("--weak-scaling", o.weak_scaling,
+               "Under mpirun: one rank alone, all at once without a word, all together, in turns")
+      ->group(group);
+  sub.add_option("--rounds", o.rounds, "Rounds of --weak-scaling, each of --steps steps of all three")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1000))
+      ->group(group);
+  sub.add_option("--scaling", o.scaling_files,
+                 "Predict the efficiency of more ranks: from the step and the sums of a --trace file, from the step of "
+                 "one and the sums of a second, or, without a file, from --step-ms and --backward-ms of --model")
+      ->expected(0, 2)
+      ->group(group);
+  sub.add_option("--scaling-ranks", o.scaling_ranks, "Numbers of ranks to predict")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20))
+      ->group(group);
+  sub.add_option("--node-ranks", o.node_ranks, "Ranks on a node")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1 << 20))
+      ->group(group);
+  const auto figure = [&](const char* name, double& value, double least, const char* help) {
+    sub.add_option(name, value, help)->check(number_in(least, 1e9))->group(group);
+  };
+  figure("--step-ms", o.step_ms, 1e-6,
+         "A step on one rank, where there is no trace; gradients are then bf16 unless --precision fp32");
+  figure("--backward-ms", o.backward_ms, 1e-6, "Backward's part of it; blocks take equal parts of that");
+  figure("--node-gb-per-s", o.node_gb_per_s, 1e-6,
+         "A rank's link inside a node, each direction, 1e9 bytes (default: the trace's sums, else 460, NVLink)");
+  figure("--node-latency-us", o.node_latency_us, 0.0, "A message's latency there (default: the trace's, else 4)");
+  figure("--network-gb-per-s", o.network_gb_per_s, 1e-6, "A rank's link between nodes (default: 50, of 400 Gb/s)");
+  figure("--network-latency-us", o.network_latency_us, 0.0, "A message's latency there (default: 10)");
+}
+
 }  // namespace
 
 void add_bench_command(CLI::App& app, std::function<int()>& run) {
@@ -192,8 +212,12 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
   sub->description(
       "Measures this machine's ceilings, then every kernel at the shapes of one model, then whole training steps.\n"
       "Times are medians; 'of ceiling' is the attainable time over the measured one. Example:\n\n"
-      "  evergrad bench --model vit-ti --image-size 32 --patch 4 --batch 64 --threads 2");
-  sub->add_option("--batch", o->batch, "Images per step")->capture_default_str()->check(CLI::Range(1, 65536));
+      "  evergrad bench --model vit-ti --image-size 32 --patch 4 --batch 64 --threads 2\n\n"
+      "Under mpirun, --trace and --weak-scaling say what several ranks cost; --scaling predicts what more of them "
+      "would.");
+  sub->add_option("--batch", o->batch, "Images per step (of each rank)")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 65536));
   sub->add_option("--classes", o->classes, "Outputs of the head")->capture_default_str()->check(CLI::Range(1, 1000000));
   sub->add_option("--methods", o->methods, "Methods whose whole step is timed")->capture_default_str();
   sub->add_option("--steps", o->steps, "Timed steps per method, after ten to warm up")
@@ -214,7 +238,21 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
   sub->add_option("--compare", o->compare, "Print speed-ups over an earlier --json file");
   add_model_options(*sub, o->model);
   add_machine_options(*sub, o->machine);
-  sub->callback([o, &run] { run = [o] { return bench(*o); }; });
+  add_scaling_options(*sub, *o);
+  add_rank_options(*sub, o->ranks, true);
+  sub->callback([o, sub, &run] {
+    run = [o, sub] {
+      o->scaling = sub->count("--scaling") > 0;
+      std::erase_if(o->scaling_files, [](const std::string& file) { return file.empty(); });  // --scaling alone
+      o->ranks.config = shared_flags(*sub);
+      const int modes = int(!o->trace.empty()) + int(o->weak_scaling) + int(o->scaling);
+      check(modes <= 1, Kind::usage,
+            [] { return std::string("--trace, --weak-scaling and --scaling are three commands; give one of them"); });
+      if (o->scaling) return bench_scaling(*o);
+      if (o->weak_scaling) return bench_weak_scaling(*o);
+      return o->trace.empty() ? bench(*o) : bench_trace(*o);
+    };
+  });
 }
 
 }  // namespace eg

@@ -59,7 +59,7 @@ TEST_CASE("help: every command explains itself with an example, and every flag o
   says(said({"data", "--help"}), {"list", "fetch", "verify", "preview", "Example: evergrad data"});
   for (const char* sub : {"fetch", "verify", "preview"})
     says(said({"data", sub, "--help"}), {std::string("Example: evergrad data ") + sub});
-  says(said({"bench", "--help"}), {"--device", "--json"});
+  says(said({"bench", "--help"}), {"--device", "--json", "--trace", "--weak-scaling", "--scaling", "--node-gb-per-s"});
   said({"info", "--help"});
   CHECK(contains(said({"--version"}), "evergrad "));
 }

@@ -154,3 +154,30 @@ TEST_CASE("scaling: a profile survives its file, and a file that cannot be is re
   file["otherData"]["profile"]["backward_s"] = 0.2;  // longer than the step
   CHECK_THROWS_WITH_AS(profile_from_json(file, "c.json"), doctest::Contains("c.json"), Error);
 }
+
+TEST_CASE("bench --scaling: typed figures give a table and JSON; what is missing is named") {
+  const TemporaryFolder folder;
+  const auto json = folder / "scaling.json";
+  const Args tiny = {"--dim", "16", "--depth", "4", "--heads", "1"};
+  const Ended e =
+      evergrad(Args{"bench", "--scaling", "--step-ms", "56.9", "--backward-ms", "36", "--json", json.string()} + tiny);
+  INFO(e.all());
+  REQUIRE(e.code == 0);
+  for (const char* part : {"not measured here", "1024", "deal", "tree", "efficiency", "Predicted, not measured"})
+    CHECK(contains(e.out, part));
+  const nlohmann::json j = json_of(json);
+  REQUIRE(j.at("predictions").size() == 7);  // one way inside a node, three beyond
+  for (const auto& r : j.at("predictions")) {
+    CHECK(r.at("efficiency") <= 1.0);
+    CHECK(r.at("efficiency") >= r.at("without_overlap"));
+    CHECK(r.at("exposed_s") <= r.at("communication_s"));
+  }
+  check_refused(evergrad({"bench", "--scaling"}), 2, {"--step-ms", "evergrad bench --trace"});
+  check_refused(evergrad({"bench", "--scaling", "--step-ms", "1", "--backward-ms", "2"}), 2, {"2.000"});
+  check_refused(evergrad({"bench", "--scaling", (folder / "none.json").string()}), 1, {"none.json: cannot be read"});
+  check_refused(evergrad({"bench", "--scaling", json.string()}), 1, {"scaling.json: not a file that evergrad bench"});
+  check_refused(
+      evergrad(Args{"bench", "--scaling", "--step-ms", "2", "--backward-ms", "1", "--scaling-ranks", "12"} + tiny), 2,
+      {"12 ranks do not fill nodes of 8"});
+  check_refused(evergrad({"bench", "--scaling", "--weak-scaling"}), 2, {"give one of them"});
+}

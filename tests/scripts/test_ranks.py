@@ -182,6 +182,40 @@ def errors_end_all(run):
     assert "--ranks-as-jobs" in run.output, run.output
 
 
+def bench_over_ranks(run):
+    """A timeline of two processes: every bucket once a step on both, on the cpu all of it exposed; and weak scaling."""
+    bench = f"bench --steps 3 --batch 4 --threads 1 --image-size 8 --patch 4 {MODEL.split('--lr')[0]} --precision fp32 --methods"
+
+    def start(command, ranks=2, expect=0):
+        done = subprocess.run([*mpirun(ranks), run.evergrad, *command.split()], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+        assert done.returncode == expect, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
+        return done.stdout + done.stderr
+
+    for device in ["cpu", "emulated"]:
+        file = run.scratch / f"{device}.json"
+        said = start(f"{bench} arrow:window=4 --device {device} --trace {file}")
+        assert said.count("exposed") == 1, f"the second rank prints too:\n{said}"
+        trace = json.loads(file.read_text())
+        buckets, seen = len(trace["otherData"]["profile"]["buckets"]), {}
+        for event in trace["traceEvents"]:
+            if event.get("cat") == "communication" and event["args"]["bucket"] >= 0:
+                key = event["pid"], event["args"]["step"], event["args"]["bucket"]
+                seen[key] = seen.get(key, 0) + 1
+        assert buckets >= 2 and set(seen.values()) == {1}, seen
+        assert set(seen) == {(r, s, b) for r in range(2) for s in range(3) for b in range(buckets)}, seen
+        for line in said.split("exposed\n")[1].splitlines()[1:3]:
+            _, step, *_, communication, exposed = map(float, line.split())
+            assert 0 <= exposed <= communication <= step and (device != "cpu" or exposed == communication), line
+        said = start(f"bench --scaling {file} --scaling-ranks 2,8", ranks=1)
+        assert "measured on 2 ranks" in said and "Of the 2 ranks that were traced the model says" in said, said
+
+    file = run.scratch / "weak.json"
+    start(f"{bench} adamw --weak-scaling --rounds 2 --json {file}")
+    weak = json.loads(file.read_text())
+    assert weak["ranks"] == 2 and len(weak["all_ranks_s"]) == 2 and min(weak["one_rank_s"] + weak["nothing_exchanged_s"]) > 0, weak
+    assert "--weak-scaling" in start("bench --kernels", expect=2)
+
+
 def faults_end_all(run):
     check_faults(run, weights, mpirun)
 
@@ -202,8 +236,8 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         run = Runs(evergrad, pathlib.Path(scratch))
         checks = [ranks_equal_one, repeats_are_bitwise_equal, divided_state_gives_the_same_checkpoint,
-                  gradients_travel_as_bf16, the_emulated_device,
-                  stopped_at_four_goes_on_at_any, errors_end_all, faults_end_all]
+                  gradients_travel_as_bf16, the_emulated_device, stopped_at_four_goes_on_at_any, bench_over_ranks,
+                  errors_end_all, faults_end_all]
         start = time.time()
         for check in [lambda _: sums_over_mpi(args.build), *checks]:
             name = "sums_over_mpi" if check not in checks else check.__name__

@@ -1,0 +1,73 @@
+// apps/bench/timeline.h - when each part of a training step and each collective began and ended, on one rank.
+//
+// Every time stamp is taken by the host. On cpu and reference, where work is done when its call returns, and on the emulated
+// device, whose streams call the host between two pieces of work, it says when the device was there. On cuda, which may not
+// call the host, it says when the host enqueued the work; only the whole step is then a time of the device.
+#pragma once
+#include <array>
+#include <chrono>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "apps/distributed/gradient_buckets.h"
+#include "apps/step_listener.h"
+#include "engine/collectives/collectives.h"
+#include "engine/tensor.h"
+
+namespace eg {
+
+/// A stretch of time in one step of one rank. Seconds since start().
+struct Span {
+  enum class Kind : std::uint8_t { step, part, collective } kind = Kind::step;
+  int step = 0;
+  double enqueued = 0.0, begin = 0.0,
+         end = 0.0;  // enqueued: the host's call; the same as begin where work is done at once
+  StepPart part = StepPart::data;
+  int group = -1;  // of parts backward and observe, as StepListener says
+  // Of collectives:
+  std::string name;             // "all_reduce"
+  double bytes = 0.0;           // of the data of all ranks together, or what each of them ends with
+  int passes = 0;               // times that this goes round: 2 for an all-reduce, 1 for a gather
+  int bucket = -1, range = -1;  // which part of the gradient it sums; -1: something else
+  bool blocks = false;          // the host, and with it everything that is enqueued later, waits for it
+  double seconds() const { return end - begin; }
+};
+
+class Timeline final : public StepListener {
+ public:
+  explicit Timeline(Device device);
+  /// Forgets everything; time begins now. All ranks leave a barrier before, so that their clocks agree to its skew.
+  void start();
+  /// Between these two, and only there, spans are kept.
+  void begin_step();
+  void end_step();
+  void begin(StepPart part, Stream stream) override;
+  void end(StepPart part, int group, Stream stream) override;
+  /// `inner` with every collective on the timeline, which must outlive it.
+  std::shared_ptr<Collectives> traced(std::shared_ptr<Collectives> inner);
+  /// All-reduces within `gradient` are those of these buckets.
+  void name_buckets(const std::vector<GradientBuckets::Bucket>& buckets, const Tensor& gradient);
+  /// In the order in which the host began them. Only when the device has done all that was enqueued.
+  const std::deque<Span>& spans() const { return spans_; }
+
+ private:
+  friend class TracedCollectives;
+  double now() const;
+  void stamp(double* at, const Stream* stream);
+  Span* open(Span::Kind kind);  // null outside of steps
+
+  const Device device_;
+  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
+  std::deque<Span> spans_;  // whose elements stay where they are
+  std::array<Span*, kStepParts> parts_{};
+  Span* step_ = nullptr;
+  int steps_ = 0;
+  std::vector<GradientBuckets::Bucket> buckets_;
+  const std::byte* gradient_ = nullptr;
+  std::int64_t gradient_bytes_ = 0, element_ = 1;
+};
+
+}  // namespace eg
