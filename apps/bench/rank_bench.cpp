@@ -64,11 +64,19 @@ int trace(const BenchOptions& o, const std::shared_ptr<Collectives>& ranks) {
   all.element_bytes = std::int64_t(size_of(trainer.arena().grad.dtype()));
   if (ranks->rank() != 0) return 0;
 
+  nlohmann::json json = all.chrome();
   TextTable table({"rank", "step ms", "data", "forward", "backward", "update", "communication", "exposed"});
   for (int rank = 0; rank < ranks->size(); ++rank) {
     const StepTimes t = all.median(rank);
     table.add_row({std::to_string(rank), ms(t.step), ms(t.data), ms(t.forward), ms(t.backward), ms(t.update),
                    ms(t.communication), ms(t.exposed)});
+    json["otherData"]["ranks"].push_back({{"step_s", t.step},
+                                          {"data_s", t.data},
+                                          {"forward_s", t.forward},
+                                          {"backward_s", t.backward},
+                                          {"update_s", t.update},
+                                          {"communication_s", t.communication},
+                                          {"exposed_s", t.exposed}});
   }
   std::cout << '\n' << table.text() << "Medians of " << o.steps << " steps, each column its own.\n\n";
 
@@ -91,7 +99,6 @@ int trace(const BenchOptions& o, const std::shared_ptr<Collectives>& ranks) {
   if (machine.device.type == DeviceType::emulated)
     std::cout << "The emulated device executes a GPU's kernels on this processor: its times say nothing about a GPU.\n";
 
-  nlohmann::json json = all.chrome();
   if (timed)
     json["otherData"]["profile"] = to_json(profile);
   else

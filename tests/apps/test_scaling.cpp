@@ -3,8 +3,10 @@
 
 #include <cmath>
 #include <limits>
+#include <sstream>
 
 #include "apps/bench/scaling.h"
+#include "apps/run/table.h"
 #include "engine/error.h"
 #include "tests/apps/command.h"
 
@@ -180,4 +182,29 @@ TEST_CASE("bench --scaling: typed figures give a table and JSON; what is missing
       evergrad(Args{"bench", "--scaling", "--step-ms", "2", "--backward-ms", "1", "--scaling-ranks", "12"} + tiny), 2,
       {"12 ranks do not fill nodes of 8"});
   check_refused(evergrad({"bench", "--scaling", "--weak-scaling"}), 2, {"give one of them"});
+}
+
+TEST_CASE("bench --scaling: docs/distributed.md shows what the command prints") {
+  const TemporaryFolder folder;
+  const auto json = folder / "scaling.json";
+  const std::string page = read_file(std::filesystem::path(EVERGRAD_SOURCE_DIR) / "docs/distributed.md");
+  const std::string command =
+      "bench --scaling --model vit-b --image-size 224 --patch 16 --classes 1000 --step-ms 56.9 --backward-ms 36";
+  REQUIRE(contains(page, "build/evergrad " + command));
+  Args args;
+  std::istringstream words(command);
+  for (std::string word; words >> word;) args.push_back(word);
+  const Ended e = evergrad(args + Args{"--json", json.string()});
+  INFO(e.all());
+  REQUIRE(e.code == 0);
+  for (const auto& r : json_of(json).at("predictions")) {
+    const int ranks = r.at("ranks");
+    const double exposed = r.at("exposed_s");
+    const std::string row =
+        cat("| ", ranks < 1000 ? std::to_string(ranks) : "1,024", " | ", r.at("sums_by").get<std::string>(), " | ",
+            fixed(1e3 * r.at("communication_s").get<double>(), 2), " | ", fixed(1e3 * exposed, 2), " | ",
+            fixed(56.9 + 1e3 * exposed, 2), " | ", fixed(100 * r.at("efficiency").get<double>(), 1), " % | ",
+            fixed(100 * r.at("without_overlap").get<double>(), 1), " % |");
+    CHECK_MESSAGE(contains(page, row), row);
+  }
 }

@@ -202,6 +202,8 @@ TEST_CASE("bench --trace: one rank writes a timeline that nests, and the scaling
   check_nesting(j);
   CHECK(j.at("otherData").at("profile").at("ranks") == 1);
   CHECK(j.at("otherData").at("profile").at("backward_s") > 0.0);
+  REQUIRE(j.at("otherData").at("ranks").size() == 1);
+  CHECK(j.at("otherData").at("ranks")[0].at("exposed_s") == 0.0);
 
   const Ended s = evergrad({"bench", "--scaling", trace.string(), "--json", json.string(), "--scaling-ranks", "2,16"});
   INFO(s.all());
@@ -209,4 +211,6 @@ TEST_CASE("bench --trace: one rank writes a timeline that nests, and the scaling
   CHECK(json_of(json).at("predictions").size() == 4);
   check_refused(evergrad({"bench", "--scaling", trace.string(), "--step-ms", "3"}), 2, {"give one of the two"});
   check_refused(evergrad({"bench", "--weak-scaling"}), 2, {"mpirun -n 2"});
+  check_refused(evergrad(Args{"bench", "--trace", trace.string(), "--classes", "1", "--batch", "501"} + tiny_model()),
+                2, {"needs 501 images, and the data set gave 500"});
 }
