@@ -19,11 +19,13 @@ void register_cuda_devices() {
 #if defined(EVERGRAD_HAVE_EMULATED)
   register_device({DeviceType::emulated, 0}, &emulated_backend::kernel_table(), &emulated::emulated_runtime(),
                   &emulated_backend::device_ladders());
+  emulated_backend::describe_kernel_choices();
 #endif
 #if defined(EVERGRAD_HAVE_CUDA)
   for (int i = 0; i < cuda_backend::device_count(); ++i) {
     register_device({DeviceType::cuda, i}, &cuda_backend::kernel_table(), &cuda_backend::device_runtime(i),
                     &cuda_backend::device_ladders());
+    cuda_backend::describe_kernel_choices(i);
     set_bus_id({DeviceType::cuda, i}, cuda_backend::bus_id(i));
   }
 #endif

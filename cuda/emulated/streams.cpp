@@ -193,6 +193,11 @@ void Streams::check_joined(StreamState& origin) {
     });
 }
 
+bool Streams::recording() const {
+  const std::lock_guard lock(mutex_);
+  return recording_ != nullptr;
+}
+
 void Streams::capture(Stream s, const std::function<void()>& body, GraphState& graph) {
   const std::lock_guard lock(mutex_);
   refuse_while_capturing("a second recording");

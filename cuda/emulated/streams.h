@@ -21,13 +21,15 @@
 
 namespace eg::emulated {
 
-/// What EVERGRAD_EMULATED says: "workers=2,schedule=random:7,streams=lazy:3,shared=99", any part of it (shared in KiB).
+/// What EVERGRAD_EMULATED says: "workers=2,schedule=random:7,streams=lazy:3,shared=99,fastest=tile-64", any part of it
+/// (shared in KiB).
 struct Settings {
   int workers = 0;  // most OS threads that run blocks; 0: as many as evergrad uses threads
   Schedule schedule;
   bool lazy = false;
   std::uint64_t stream_seed = 0;
   std::size_t shared_bytes = 227 * 1024;  // that a block gets at most: an H100's; smaller cards give less
+  std::string fastest;  // the kernel that --kernels auto is to find the fastest; empty: nothing can be measured
 };
 /// Throws Error{usage} naming the part that is wrong.
 Settings parse_settings(std::string_view text);
@@ -89,6 +91,7 @@ class Streams {
   void replay(const GraphState& graph, Stream s);
   /// Throws Error{usage}: `what` cannot be done while a stream is captured.
   void refuse_while_capturing(const char* what) const;
+  bool recording() const;
   StreamState* create();
   /// Work that the stream still holds runs first.
   void destroy(StreamState* s) noexcept;

@@ -1,6 +1,7 @@
 // cuda/kernels/attention.cpp - host entries of attention: which kernel, and how many tokens shared memory holds.
 #include "cuda/kernels/attention.h"
 
+#include "cuda/choose.h"
 #include "cuda/kernels/kernels.h"
 #include "cuda/kernels/operands.h"
 #include "cuda/launch.h"
@@ -81,11 +82,16 @@ void attention_fwd(const AttentionFwd& a, Stream s) {
   if (p.entropy || p.map) launch_rows("attention_fwd diagnosis", attention_probe_kernel(), p, s);
 }
 
-void attention_bwd(const AttentionBwd& a, Stream s) {
+namespace {
+
+AttentionParams params_of(const AttentionBwd& a) {
   AttentionParams p = params_of(a.qkv, a.lse, a.scale);
   p.out = operand(a.out), p.dout = operand(a.dout), p.dqkv = operand(a.dqkv), p.accumulate = a.accumulate;
-  const bool tensor_cores = tensor_cores_can(p, {&a.qkv, &a.out, &a.dout, &a.dqkv});
-  if (tensor_cores && fits_short(p)) return launch_short(p, s);
+  return p;
+}
+
+void backward_by_two(const AttentionBwd& a, bool tensor_cores, Stream s) {
+  AttentionParams p = params_of(a);
   p.delta = static_cast<float*>(
       scratch(s, std::size_t(max_of<std::int64_t>(p.images * p.heads * p.tokens, 1)) * sizeof(float)).data);
   if (tensor_cores) {
@@ -96,6 +102,23 @@ void attention_bwd(const AttentionBwd& a, Stream s) {
     launch_rows("attention_bwd queries", attention_bwd_queries_plain_kernel(), p, s);
     launch_rows("attention_bwd keys", attention_bwd_keys_plain_kernel(), p, s);
   }
+}
+
+}  // namespace
+
+void attention_bwd(const AttentionBwd& a, Stream s) {
+  const AttentionParams p = params_of(a);
+  const bool tensor_cores = tensor_cores_can(p, {&a.qkv, &a.out, &a.dout, &a.dqkv});
+  if (!tensor_cores || !fits_short(p) || a.dqkv.size() == 0) return backward_by_two(a, tensor_cores, s);
+  KernelChoices& choices = kernel_choices(current_device());
+  if (!choices.active()) return launch_short(p, s);
+  const std::vector<Way<AttentionBwd>> ways{
+      {{"one-kernel"}, [](const AttentionBwd& b, Stream t) { launch_short(params_of(b), t); }},
+      {{"two-kernels"}, [](const AttentionBwd& b, Stream t) { backward_by_two(b, true, t); }}};
+  run_chosen(choices,
+             cat("attention_bwd ", p.images, "x", p.tokens, "x", p.heads, "x", p.width, " ", a.dqkv.dtype,
+                 a.accumulate ? " added" : ""),
+             ways, a, {&AttentionBwd::dqkv}, s);
 }
 
 }  // namespace eg::EVERGRAD_BACKEND

@@ -1,10 +1,12 @@
 // cuda/kernels/matmul.cpp - host entry of the matrix products: which kernel, which tile, how many splits.
 //
-// The choice depends on shapes, types and alignment alone, never on the card, so that a run's bits repeat on other
-// cards of the same kind of arithmetic.
+// The rule depends on shapes, types and alignment alone, never on the card, so that a run's bits repeat on other cards of the
+// same kind of arithmetic. `--kernels library|auto` may take another way; then the choices are part of the run.
 #include "cuda/kernels/matmul.h"
 
+#include "cuda/choose.h"
 #include "cuda/kernels/kernels.h"
+#include "cuda/kernels/library.h"
 #include "cuda/kernels/operands.h"
 #include "cuda/kernels/reduce.h"
 #include "cuda/launch.h"
@@ -51,20 +53,27 @@ void check_shapes(const Matmul& m) {
   });
 }
 
-}  // namespace
+constexpr const char *kLarge = "tile-128", *kSmall = "tile-64", *kPlain = "plain";
 
-void matmul(const Matmul& m, Stream s) {
-  check_shapes(m);
+std::int64_t tiles_of(const MatmulParams& p, const MatmulTile& t) {
+  return ((p.rows + t.rows - 1) / t.rows) * ((p.cols + t.cols - 1) / t.cols);
+}
+
+enum class HandKernel { large, small, plain };
+
+/// The rule without measurements: large tiles while they give half of the multiprocessors something to do.
+HandKernel rule(const Matmul& m, const MatmulParams& p) {
+  if (!tensor_cores_can(m)) return HandKernel::plain;
+  return tiles_of(p, kLargeTile) * 2 > kProcessors ? HandKernel::large : HandKernel::small;
+}
+
+void by_hand(const Matmul& m, HandKernel which, Stream s) {
   MatmulParams p = params_of(m);
-  const bool tensor_cores = tensor_cores_can(m);
-  const auto tiles = [&](const MatmulTile& t) {
-    return ((p.rows + t.rows - 1) / t.rows) * ((p.cols + t.cols - 1) / t.cols);
-  };
-  const bool large = tensor_cores && tiles(kLargeTile) * 2 > kProcessors;
+  const bool tensor_cores = which != HandKernel::plain, large = which == HandKernel::large;
   const MatmulTile tile = !tensor_cores ? kPlainTile : large ? kLargeTile : kSmallTile;
   const MatmulKernel kernel =
       tensor_cores ? matmul_tensor_core_kernel(large, m.transpose_a, m.transpose_b) : matmul_plain_kernel();
-  const std::int64_t blocks = tiles(tile);
+  const std::int64_t blocks = tiles_of(p, tile);
   std::int64_t splits = 1;
   if (p.end == MatmulEnd::none && blocks > 0)
     splits = max_of<std::int64_t>(
@@ -94,6 +103,52 @@ void matmul(const Matmul& m, Stream s) {
   } else if (of_result) {
     finish_columns(sums, row_tiles, p.cols, operand(m.bias_grad), m.accumulate_bias_grad, s);
   }
+}
+
+const char* name_of(HandKernel k) { return k == HandKernel::large ? kLarge : k == HandKernel::small ? kSmall : kPlain; }
+
+/// All that the ways and their speed depend on: shapes, forms, types, what follows, alignment.
+std::string call_of(const Matmul& m, const MatmulParams& p, HandKernel ours) {
+  constexpr const char* ends[] = {"", " bias", " bias-gelu", " dgelu", " bias-grad-a"};
+  static_assert(int(Epilogue::bias_grad_a) == 4);
+  const bool gelu = m.epilogue == Epilogue::bias_gelu || m.epilogue == Epilogue::dgelu;
+  std::string text =
+      cat("matmul ", p.rows, "x", p.cols, "x", p.depth, m.transpose_a ? " t" : " n", m.transpose_b ? "t " : "n ",
+          m.a.dtype, "*", m.b.dtype, "->", m.c.dtype, m.accumulate ? " added" : "", ends[int(m.epilogue)]);
+  if (gelu) text += m.gelu == GeluKind::tanh ? "-tanh" : "-erf";
+  if (m.bias_grad) text += cat(" db:", m.bias_grad.dtype, m.accumulate_bias_grad ? "+" : "");
+  if (ours == HandKernel::plain) text += " plain";
+  return text + (wide_access({&m.a, &m.b, &m.c, &m.bias, &m.aux, &m.bias_grad}) ? "" : " unaligned");
+}
+
+/// aux is written by bias-gelu and read by dgelu.
+Trial<Matmul>::Outputs outputs_of(const Matmul& m) {
+  Trial<Matmul>::Outputs outputs{&Matmul::c, &Matmul::bias_grad};
+  if (m.epilogue == Epilogue::bias_gelu) outputs.push_back(&Matmul::aux);
+  return outputs;
+}
+
+std::vector<Way<Matmul>> ways_of(HandKernel ours) {
+  const auto by = [](HandKernel k) {
+    return Way<Matmul>{{name_of(k)}, [k](const Matmul& a, Stream s) { by_hand(a, k, s); }};
+  };
+  std::vector<Way<Matmul>> ways{by(ours)};
+  if (ours != HandKernel::plain) ways.push_back(by(ours == HandKernel::large ? HandKernel::small : HandKernel::large));
+  return ways;
+}
+
+}  // namespace
+
+void matmul(const Matmul& m, Stream s) {
+  check_shapes(m);
+  const MatmulParams p = params_of(m);
+  const HandKernel ours = rule(m, p);
+  KernelChoices& choices = kernel_choices(current_device());
+  if (!choices.active() || m.c.size() == 0) return by_hand(m, ours, s);
+  const std::string call = call_of(m, p, ours);
+  std::vector<Way<Matmul>> ways = ways_of(ours);
+  add_library_ways(call, m, &ways);
+  run_chosen(choices, call, ways, m, outputs_of(m), s);
 }
 
 }  // namespace eg::EVERGRAD_BACKEND

@@ -3,6 +3,7 @@
 #include "cuda/emulated/runtime.h"
 #include "cuda/emulated/streams.h"
 #include "cuda/table.h"
+#include "engine/kernel_choices.h"
 #include "tests/kernels/conform.h"
 
 namespace eg::test {
@@ -11,6 +12,14 @@ const DeviceUnderTest& device_under_test() {
   static const DeviceUnderTest emulated = [] {
     DeviceUnderTest d{{DeviceType::emulated, 0}};
     register_device(d.device, &emulated_backend::kernel_table(), &emulated::emulated_runtime());
+    // EVERGRAD_EMULATED=fastest=NAME: everything that has an implementation of that name is computed by it.
+    emulated_backend::describe_kernel_choices();
+    if (kernel_choices(d.device).can_measure()) {
+      KernelChoices::Start start;
+      start.mode = KernelMode::automatic;
+      start.warn = [](const std::string& text) { FAIL_CHECK(text); };  // all of ours compute the same, and repeat it
+      kernel_choices(d.device).start(std::move(start));
+    }
 #if defined(EVERGRAD_VARIANT_RACE)
     d.schedules = 1;  // it looks at orders that did not happen, too
 #else

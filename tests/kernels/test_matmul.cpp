@@ -2,6 +2,7 @@
 // of computing it by name).
 #include <cstdlib>
 
+#include "engine/kernel_choices.h"
 #include "engine/reference/gelu.h"
 #include "tests/kernels/conform.h"
 
@@ -123,7 +124,9 @@ TEST_CASE("matmul: rows of whole 16-byte pieces, as tensor cores take them, agre
   // Several tiles with ragged edges, a split depth (1096), and, last, enough of c for the large tile.
   const std::int64_t sizes[][3] = {{8, 8, 8}, {72, 40, 40}, {136, 72, 1096}, {1096, 1096, 72}};
   const Epilogue all[] = {Epilogue::none, Epilogue::bias, Epilogue::bias_gelu, Epilogue::dgelu, Epilogue::bias_grad_a};
-  for (const auto& s : sizes)
+  for (const auto& s : sizes) {
+    if (s[0] > 1000 && kernel_choices(device_under_test().device).active())
+      continue;  // its other tile is the small one
     for (int e = 0; e < 5; ++e)
       for (int flags = 0; flags < 8; ++flags) {
         const bool ta = (flags & 1) != 0, tb = (flags & 2) != 0, adds = (flags & 4) != 0;
@@ -133,6 +136,7 @@ TEST_CASE("matmul: rows of whole 16-byte pieces, as tensor cores take them, agre
         conforms_product(DType::bf16, {s[0], s[1], s[2], ta, tb, adds, all[e], adds ? GeluKind::erf : GeluKind::tanh,
                                        adds ? DType::f32 : DType::bf16, tb ? DType::f32 : DType::bf16, grad});
       }
+  }
 }
 
 TEST_CASE("matmul: leading axes of a and c count as rows") {

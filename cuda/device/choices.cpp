@@ -1,0 +1,77 @@
+// cuda/device/choices.cpp - choices between kernels on a GPU: what identifies it, and its clock. NOT RUN ON A GPU YET.
+#include "cuda/choose.h"
+#include "cuda/device/runtime.h"
+#include "cuda/kernels/library.h"
+#include "cuda/table.h"
+#include "engine/build_info.h"
+#include "engine/error.h"
+#if defined(EVERGRAD_HAVE_CUBLASLT)
+#include "cuda/device/cublaslt.h"
+#endif
+
+namespace eg::cuda_backend {
+namespace {
+
+/// Enough that the launches of a short kernel queue up and the GPU, not the host, is what is timed.
+constexpr int kLaunches = 8;
+
+class TimedEvent {
+ public:
+  TimedEvent() { check_cuda(cudaEventCreate(&event_), "creating an event with a time"); }
+  ~TimedEvent() { cudaEventDestroy(event_); }
+  TimedEvent(const TimedEvent&) = delete;
+  TimedEvent& operator=(const TimedEvent&) = delete;
+  cudaEvent_t get() const { return event_; }
+
+ private:
+  cudaEvent_t event_ = nullptr;
+};
+
+double milliseconds(const std::string&, const std::string&, Stream stream, const std::function<void()>& work) {
+  const TimedEvent begin, end;
+  work();  // whatever the one before left in the caches
+  check_cuda(cudaEventRecord(begin.get(), cuda_stream(stream)), "recording the begin of a measurement");
+  for (int i = 0; i < kLaunches; ++i) work();
+  check_cuda(cudaEventRecord(end.get(), cuda_stream(stream)), "recording the end of a measurement");
+  check_cuda(cudaEventSynchronize(end.get()), "waiting for a measurement");
+  float total = 0.0f;
+  check_cuda(cudaEventElapsedTime(&total, begin.get(), end.get()), "reading the time of a measurement");
+  return double(total) / kLaunches;
+}
+
+}  // namespace
+
+Device current_device() {
+  int index = 0;
+  check_cuda(cudaGetDevice(&index), "asking for the current device");
+  return {DeviceType::cuda, index};
+}
+bool is_recording(Stream stream) { return capturing(cuda_stream(stream)); }
+
+std::vector<std::string> implementation_names() {
+  std::vector<std::string> names{"tile-128", "tile-64", "plain", "one-kernel", "two-kernels"};
+#if defined(EVERGRAD_HAVE_CUBLASLT)
+  for (std::string& name : cublaslt_names()) names.push_back(std::move(name));
+#endif
+  return names;
+}
+
+#if !defined(EVERGRAD_HAVE_CUBLASLT)
+void add_library_ways(const std::string&, const Matmul&, std::vector<Way<Matmul>>*) {}
+#endif
+
+void describe_kernel_choices(int device) {
+  cudaDeviceProp properties{};
+  int driver = 0;
+  check_cuda(cudaGetDeviceProperties(&properties, device), "asking for the device's properties");
+  check_cuda(cudaDriverGetVersion(&driver), "asking for the driver's version");
+  std::string identity = cat(properties.name, ", ", properties.multiProcessorCount, " multiprocessors, driver ", driver,
+                             ", runtime ", CUDART_VERSION);
+#if defined(EVERGRAD_HAVE_CUBLASLT)
+  identity += cat(", cuBLASLt ", cublaslt_version());
+#endif
+  kernel_choices({DeviceType::cuda, device})
+      .describe(implementation_names(), cat(identity, ", evergrad ", build_info().version), &milliseconds);
+}
+
+}  // namespace eg::cuda_backend
