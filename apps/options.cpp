@@ -197,6 +197,12 @@ void add_machine_options(CLI::App& sub, MachineOptions& o) {
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->group(group);
+  sub.add_option("--kernels", o.kernels,
+                 "cuda, emulated: hand (evergrad's own, by a rule), library (cuBLASLt where it has the operation), or "
+                 "auto: the fastest of all, measured once per shape and then kept by the run (several ranks: hand)")
+      ->capture_default_str()
+      ->check(CLI::IsMember({"hand", "library", "auto"}))
+      ->group(group);
   sub.add_option(
          "--zero", o.zero,
          "Under mpirun: 1 divides the update and its state among ranks (ZeRO stage 1; sgd, adam, adamw, arrow): "
@@ -243,7 +249,7 @@ void apply_config_text(CLI::App& sub, std::string_view source_text, const std::s
   }
   for (const auto& [key, node] : table) {
     std::string name(key.str());
-    if (name == kSettingsKey || name == kRanksKey) continue;  // records of what a run did, not flags
+    if (is_record(name)) continue;
     CLI::Option* const option = sub.get_option_no_throw("--" + name);
     check(option != nullptr && name != "config", Kind::usage,
           [&] { return cat(source, ": '", name, "' is not a flag of 'evergrad ", sub.get_name(), "'"); });

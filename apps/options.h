@@ -49,7 +49,7 @@ struct TrainingOptions {
 
 /// Where it runs.
 struct MachineOptions {
-  std::string device = "cpu", precision = "auto", plugin;
+  std::string device = "cpu", precision = "auto", kernels = "hand", plugin;
   int threads = 0;
   bool no_graph = false;
   int zero = 0;  // stage of sharding

@@ -8,9 +8,22 @@
 #include "apps/distributed/launch.h"
 #include "apps/plugin.h"
 #include "engine/cpu/features.h"
+#include "engine/kernel_cache.h"
 #include "engine/parallel.h"
 
 namespace eg {
+namespace {
+
+/// Measuring is left out where it says nothing (the emulated device), and where every rank would measure for itself: their
+/// choices, and with them the bits of a resumed run, could not be kept in one file.
+KernelMode resolve_kernels(const std::string& text, Device device, int ranks) {
+  const KernelMode mode = parse_kernel_mode(text);
+  if (device.is_host()) return KernelMode::hand;
+  const bool measures = kernel_choices(device).can_measure() && ranks == 1;
+  return mode == KernelMode::automatic && !measures ? KernelMode::hand : mode;
+}
+
+}  // namespace
 
 ResolvedMachine resolve_machine(const MachineOptions& o, int ranks) {
   set_num_threads(o.threads);
@@ -21,6 +34,8 @@ ResolvedMachine resolve_machine(const MachineOptions& o, int ranks) {
   m.record_steps = !o.no_graph;
   m.device = parse_device(o.device);
   kernels(m.device);  // throws when the device is not here
+  m.kernels = resolve_kernels(o.kernels, m.device, ranks);
+  if (!m.device.is_host()) kernel_choices(m.device).start({.mode = m.kernels, .cache = cache_folder()});
   m.precision = o.precision;
   if (o.precision == "auto") {
     const cpu::Features& f = cpu::features();
@@ -94,11 +109,18 @@ std::string joined(const std::vector<std::string>& parts) {
 }
 }  // namespace
 
+bool is_record(std::string_view key) {
+  return key == kSettingsKey || key == kRanksKey || key == kKernelChoicesKey || key == kKernelDeviceKey;
+}
+
 void check_resumable(const RunFolder& folder, const Config& now) { check_resumable(folder.path(), now); }
 
 void check_resumable(const std::filesystem::path& folder, const Config& now) {
-  const Config before = Config::read(folder / "config.toml");
-  std::set<std::string, std::less<>> free{"checkpoint-seconds", "workers", "no-graph", "plugin", "zero", kRanksKey};
+  Config before = Config::read(folder / "config.toml");
+  // Runs of before --kernels had evergrad's own.
+  if (now.find("kernels") && !before.find("kernels")) before.set("kernels", to_string(KernelMode::hand));
+  std::set<std::string, std::less<>> free{
+      "checkpoint-seconds", "workers", "no-graph", "plugin", "zero", kRanksKey, kKernelChoicesKey, kKernelDeviceKey};
   // Another number of ranks has other shares of the cores.
   if (ranks_of(before) != ranks_of(now)) free.insert("threads");
   // The flags first: a changed --lr explains more than the changed settings that follow from it.
@@ -142,6 +164,7 @@ void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, con
   if (!m.freeze.empty()) c.set("freeze", joined(m.freeze));
   c.set("device", to_string(machine.device)), c.set("precision", machine.precision), c.set("threads", num_threads());
   c.set("no-graph", !machine.record_steps);
+  if (!machine.device.is_host()) c.set("kernels", to_string(machine.kernels));
   if (machine.zero) c.set("zero", machine.zero);
   if (machine.reduce_bf16) c.set("reduce", "bf16");
   if (machine.ranks > 1) c.set(kRanksKey, machine.ranks);

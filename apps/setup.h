@@ -7,6 +7,7 @@
 #include "apps/run/config.h"
 #include "apps/run/run_folder.h"
 #include "data/loader.h"
+#include "engine/kernel_choices.h"
 #include "layers/vit.h"
 
 namespace eg {
@@ -19,7 +20,8 @@ struct ResolvedMachine {
   int ranks = 1;  // processes that share every batch
   int zero = 0;
   bool reduce_bf16 = false;
-  std::string plugin;  // absolute paths
+  KernelMode kernels = KernelMode::hand;  // never automatic where nothing can be measured
+  std::string plugin;                     // absolute paths
 };
 
 /// Loads the plugins, sets the thread count, checks that the device exists, resolves --precision auto: bf16 where this processor
@@ -39,6 +41,11 @@ void resolve_model(ModelOptions& o);
 constexpr const char* kSettingsKey = "method-settings";
 /// In config.toml too, where there are several; a run may go on with another number.
 constexpr const char* kRanksKey = "ranks";
+/// In config.toml of a run that chooses kernels: "call = kernel" for each choice, and the device that made them
+/// (run/kernel_record.h).
+constexpr const char *kKernelChoicesKey = "kernel-choices", *kKernelDeviceKey = "kernel-device";
+/// True for the keys above: records of what a run did, not flags.
+bool is_record(std::string_view key);
 /// Throws Error{usage} that names the first flag, and both its values, in which `now` is not the configuration that the
 /// folder's run was started with. What only steers the work and not its results may differ.
 void check_resumable(const RunFolder& folder, const Config& now);

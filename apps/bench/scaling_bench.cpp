@@ -40,7 +40,7 @@ StepProfile typed_profile(BenchOptions o) {
   ParamArena arena;
   arena.build(params, kCpu, gradient, true);
   const int depth = model.config.depth;
-  const GradientBuckets layout(params, arena, depth, single_rank(kCpu));
+  const GradientBuckets layout(params, arena, depth, single_rank());
   StepProfile p;
   p.what = cat(model.config.describe(), ", gradients in ", gradient);
   p.device = "typed";

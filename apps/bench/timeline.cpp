@@ -79,14 +79,15 @@ class TracedCollectives final : public Collectives {
     inner_->all_reduce(data, count, t, s);
     leave(span, &s);
   }
-  void reduce_scatter(const void* in, void* out, std::int64_t count, DType t, Stream s) override {
-    Span* const span = enter("reduce_scatter", bytes(count, t) * size(), 1, &s);
-    inner_->reduce_scatter(in, out, count, t, s);
+  void reduce_scatter(void* data, std::int64_t count, DType t, Stream s) override {
+    Span* const span = enter("reduce_scatter", bytes(count, t), 1, &s);
+    if (span) find_bucket(static_cast<const std::byte*>(data), span);
+    inner_->reduce_scatter(data, count, t, s);
     leave(span, &s);
   }
-  void all_gather(const void* in, void* out, std::int64_t count, DType t, Stream s) override {
-    Span* const span = enter("all_gather", bytes(count, t) * size(), 1, &s);
-    inner_->all_gather(in, out, count, t, s);
+  void all_gather(void* data, std::int64_t count, DType t, Stream s) override {
+    Span* const span = enter("all_gather", bytes(count, t), 1, &s);
+    inner_->all_gather(data, count, t, s);
     leave(span, &s);
   }
   void broadcast(void* data, std::int64_t n, int root, Stream s) override {
@@ -110,6 +111,7 @@ class TracedCollectives final : public Collectives {
     inner_->sum_on_host(values);
     leave(span, nullptr);
   }
+  std::int64_t bytes_sent() const override { return inner_->bytes_sent(); }
   void abort(const std::string& why) noexcept override { inner_->abort(why); }
 
  private:

@@ -12,6 +12,7 @@
 #include "apps/bench/ladder_bench.h"
 #include "apps/bench/rank_bench.h"
 #include "apps/command.h"
+#include "apps/run/kernel_record.h"
 #include "apps/run/run_folder.h"
 #include "apps/run/table.h"
 #include "engine/collectives/launch.h"
@@ -87,6 +88,7 @@ int bench(const BenchOptions& o) {
             << " GB/s, triad " << fixed(top.triad_gb_per_s, 1) << " GB/s\n\n";
   nlohmann::json report = {{"device", to_string(machine.device)},
                            {"precision", machine.precision},
+                           {"kernels_mode", to_string(machine.kernels)},
                            {"threads", num_threads()},
                            {"processor", runtime(machine.device).describe()},
                            {"batch", o.batch},
@@ -146,6 +148,16 @@ int bench(const BenchOptions& o) {
     }
     std::cout << table.text();
   }
+  if (!machine.device.is_host())
+    if (const std::vector<KernelChoice> made = kernel_choices(machine.device).made(); !made.empty()) {
+      std::cout << "\nKernels chosen (--kernels " << to_string(machine.kernels) << ")\n" << kernel_table_text(made);
+      for (const KernelChoice& c : made) {
+        nlohmann::json times;
+        for (const KernelTime& t : c.times)
+          times[t.name] = t.refused.empty() ? nlohmann::json(t.milliseconds) : nlohmann::json(t.refused);
+        report["choices"].push_back({{"call", c.call}, {"kernel", c.chosen}, {"from", c.origin}, {"ms", times}});
+      }
+    }
   if (!o.compare.empty()) {
     const nlohmann::json before = read_report(o.compare);
     TextTable table({"compared with " + o.compare, "before ms", "now ms", "speed-up"});
@@ -227,7 +239,7 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
   sub->add_option("--seconds", o->seconds, "Time spent on each kernel")
       ->capture_default_str()
       ->check(CLI::Range(0.001, 60.0));
-  sub->add_flag("--kernels", o->kernels_only, "Kernels only");
+  sub->add_flag("--kernels-only", o->kernels_only, "Single kernels only, no whole steps");
   sub->add_flag("--step", o->step_only, "Whole steps only");
   sub->add_option(
          "--ladder", o->ladder,

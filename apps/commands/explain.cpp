@@ -87,7 +87,7 @@ std::vector<MeasuredStep> measured_steps(const std::string& path, const nlohmann
     for (const auto& s : file.value("steps", nlohmann::json::array()))
       steps.push_back({s.at("method").get<std::string>(), s.at("ms").get<double>()});
     check(!steps.empty(), Kind::usage,
-          [&] { return cat("--bench ", path, " holds no whole step; run evergrad bench without --kernels"); });
+          [&] { return cat("--bench ", path, " holds no whole step; run evergrad bench without --kernels-only"); });
     return steps;
   } catch (const nlohmann::json::exception& error) {
     fail(Kind::format, cat("--bench ", path, ": not a file of evergrad bench --json: ", error.what()));

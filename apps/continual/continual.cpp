@@ -22,6 +22,7 @@
 #include "apps/distributed/rank_files.h"
 #include "apps/distributed/rank_times.h"
 #include "apps/run/checkpoint.h"
+#include "apps/run/kernel_record.h"
 #include "apps/run/progress.h"
 #include "apps/run/run_folder.h"
 #include "apps/run/signals.h"
@@ -74,6 +75,7 @@ class Benchmark {
     else if (first())
       config.write(folder.config());
     folder_ = &folder;
+    kernels_.emplace(folder.config(), plan_.machine().device, plan_.machine().kernels, first());
     Checkpoints checkpoints = open_checkpoints(folder, *ranks_);
     checkpoints_ = &checkpoints;
     keep_records(*ranks_, folder.path());
@@ -246,6 +248,7 @@ class Benchmark {
         if (probe_ && next > 0) probe_->before_update(step, next);
         const StepResult r = trainer.step(*batch, lr_factor(step, steps), mask);
         say_step(*ranks_);
+        show_kernels();
         if (probe_ && next > 0) probe_->after_update(step, next);
         at_.loss_sum += r.loss * double(r.count);
         at_.correct += r.correct, at_.seen += r.count, at_.trained_images += r.count;
@@ -285,6 +288,10 @@ class Benchmark {
     at_.epoch = at_.batch = 0;
   }
 
+  void show_kernels() {
+    if (const std::string news = kernels_->news(); !news.empty()) progress_->note(news);
+  }
+
   static double share(std::int64_t part, std::int64_t whole) { return whole ? double(part) / double(whole) : 0.0; }
 
   LoaderConfig part(LoaderConfig config) const {
@@ -316,6 +323,7 @@ class Benchmark {
     const Pair& pair = pairs_[at_.run];
     const SampleSet own = own_test(task);
     const Evaluation e = test_task(plan_, pair, trainer, task, own);
+    show_kernels();
     current_.task_accuracy.push_back(e.accuracy);
     LogLine line("task");
     line.add("method", pair.method).add("seed", pair.seed).add("task", at_.task + 1).add("name", task.name);
@@ -457,6 +465,7 @@ class Benchmark {
   std::shared_ptr<const TaskStream> stream_;  // of the present seed
   Probe* probe_ = nullptr;                    // of the present pair
   RunFolder* folder_ = nullptr;
+  std::optional<KernelRecord> kernels_;
   Checkpoints* checkpoints_ = nullptr;
   Progress* progress_ = nullptr;
   JsonLog* log_ = nullptr;

@@ -56,7 +56,8 @@ void split_config(const Group& group, Json& config, Json& differences) {
   std::vector<std::string> keys;
   for (const RecordedFolder* f : group.folders)
     for (const auto& [key, value] : f->config.entries())
-      if (key != kSettingsKey && std::find(keys.begin(), keys.end(), key) == keys.end()) keys.push_back(key);
+      if (key != kSettingsKey && key != kKernelChoicesKey && std::find(keys.begin(), keys.end(), key) == keys.end())
+        keys.push_back(key);
   for (const std::string& key : keys) {
     Json values = Json::array();
     bool same = true;

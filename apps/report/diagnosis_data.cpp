@@ -104,7 +104,7 @@ void add_diagnosis(const Method& method, int depth, Json& seed) {
       Json by_block = Json::array();
       for (std::size_t b = 0; b < std::size_t(depth); ++b) {
         Values v = values_of(list[b * images + image]);
-        by_block.push_back(numbers(v, 3));
+        by_block.push_back(numbers(v, 2));  // shades of a picture
       }
       by_image.push_back(by_block);
     }

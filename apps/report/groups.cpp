@@ -14,12 +14,13 @@ namespace {
 
 /// Flags that may differ between runs that are compared: what is compared, where it ran, what was looked at.
 const std::set<std::string>& free_keys() {
-  static const std::set<std::string> keys = {"methods",     "seeds",        kSettingsKey,  "sweep",
-                                             "sweep-seeds", "sweep-budget", "sweep-tasks", "checkpoint-seconds",
-                                             "workers",     "threads",      "device",      "precision",
-                                             "no-graph",    "data",         "probe",       "probe-images",
-                                             "test-during", "test-earlier", "lr",          "weight-decay",
-                                             "clip-norm",   "accumulate",   "recompute"};
+  static const std::set<std::string> keys = {"methods",         "seeds",         kSettingsKey,  "sweep",
+                                             "sweep-seeds",     "sweep-budget",  "sweep-tasks", "checkpoint-seconds",
+                                             "workers",         "threads",       "device",      "precision",
+                                             "no-graph",        "data",          "probe",       "probe-images",
+                                             "test-during",     "test-earlier",  "lr",          "weight-decay",
+                                             "clip-norm",       "accumulate",    "recompute",   "kernels",
+                                             kKernelChoicesKey, kKernelDeviceKey};
   return keys;
 }
 

@@ -12,6 +12,7 @@
 #include "apps/distributed/rank_files.h"
 #include "apps/distributed/rank_times.h"
 #include "apps/run/checkpoint.h"
+#include "apps/run/kernel_record.h"
 #include "apps/run/progress.h"
 #include "apps/run/run_folder.h"
 #include "apps/run/signals.h"
@@ -78,6 +79,7 @@ class Training {
       check_resumable(folder_, config_);
     else if (first())
       config_.write(folder_.config());
+    kernels_.emplace(folder_.config(), machine_.device, machine_.kernels, first());
     checkpoints_.emplace(open_checkpoints(folder_, *ranks_));
     keep_records(*ranks_, folder_.path());
     trainer_.emplace(settings_);
@@ -178,6 +180,7 @@ class Training {
       const std::int64_t step = at_.epoch * per_epoch + at_.batch;
       const StepResult r = trainer_->step(*batch, schedule_factor(schedule, step, steps, o_.training.warmup_steps));
       say_step(*ranks_);
+      show_kernels();
       at_.loss_sum += r.loss * double(r.count), at_.correct += r.correct;
       at_.seen += r.count, at_.images += r.count, ++at_.batch;
       at_.seconds += std::chrono::duration<double>(Clock::now() - last).count();
@@ -197,6 +200,10 @@ class Training {
     return true;
   }
 
+  void show_kernels() {
+    if (const std::string news = kernels_->news(); !news.empty()) progress_.note(news);
+  }
+
   void test() {
     say_busy(*ranks_, "testing");
     trainer_->check_ranks_agree();
@@ -205,6 +212,7 @@ class Training {
     share_batches(c, *ranks_);
     Loader loader(data_, task_.test, task_.transform, c);
     const Evaluation e = trainer_->evaluate(loader);
+    show_kernels();
     test_accuracy_.push_back(e.accuracy);
     log_->write(LogLine("epoch")
                     .add("epoch", at_.epoch + 1)
@@ -239,6 +247,7 @@ class Training {
   const TrainerConfig settings_;
   const Config config_;
   RunFolder folder_;
+  std::optional<KernelRecord> kernels_;
   std::optional<Checkpoints> checkpoints_;
   std::optional<Trainer> trainer_;
   std::optional<JsonLog> log_;

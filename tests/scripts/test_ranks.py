@@ -213,7 +213,7 @@ def bench_over_ranks(run):
     start(f"{bench} adamw --weak-scaling --rounds 2 --json {file}")
     weak = json.loads(file.read_text())
     assert weak["ranks"] == 2 and len(weak["all_ranks_s"]) == 2 and min(weak["one_rank_s"] + weak["nothing_exchanged_s"]) > 0, weak
-    assert "--weak-scaling" in start("bench --kernels", expect=2)
+    assert "--weak-scaling" in start("bench --kernels-only", expect=2)
 
 
 def faults_end_all(run):

@@ -1,0 +1,130 @@
+// tests/devices/test_cli_kernels.cpp - `--kernels`: what a run has chosen stays with it. The emulated device has no clock of
+// its own; EVERGRAD_EMULATED=fastest=NAME gives it one that favours a kernel.
+#include <algorithm>
+#include <fstream>
+
+#include "tests/apps/command.h"
+#include "tests/devices/devices.h"
+
+using namespace eg;
+namespace fs = std::filesystem;
+
+namespace {
+
+bool has_emulated() {
+  const auto& all = test::devices_under_test();
+  return std::any_of(all.begin(), all.end(), [](const Device& d) { return d.type == DeviceType::emulated; });
+}
+
+/// A short training in bf16, whose products have more than one kernel.
+Ended train(const fs::path& cache, const std::string& fastest, const fs::path& out, const Args& more) {
+  return Command(Args{"/usr/bin/env",
+                      "EVERGRAD_EMULATED=fastest=" + fastest,
+                      "EVERGRAD_CACHE=" + cache.string(),
+                      EVERGRAD_BINARY,
+                      "train",
+                      "--device",
+                      "emulated",
+                      "--precision",
+                      "bf16",
+                      "--stream",
+                      "procedural",
+                      "--classes",
+                      "3",
+                      "--image-size",
+                      "16",
+                      "--patch",
+                      "8",
+                      "--dim",
+                      "32",
+                      "--depth",
+                      "1",
+                      "--heads",
+                      "1",
+                      "--batch",
+                      "8",
+                      "--epochs",
+                      "1",
+                      "--train-limit",
+                      "24",
+                      "--test-limit",
+                      "8",
+                      "--out",
+                      out.string()} +
+                 more)
+      .wait();
+}
+
+std::string losses(const fs::path& run) {
+  std::string all;
+  std::istringstream lines(read_file(run / "metrics.jsonl"));
+  for (std::string line; std::getline(lines, line);)
+    if (const auto j = nlohmann::json::parse(line); j.contains("train_loss"))
+      all += j.at("train_loss").dump() + " " + j.at("test_loss").dump() + "\n";
+  REQUIRE(!all.empty());
+  return all;
+}
+
+void replace_all(const fs::path& file, const std::string& from, const std::string& to) {
+  std::string text = read_file(file);
+  for (std::size_t at = 0; (at = text.find(from, at)) != std::string::npos; at += to.size())
+    text.replace(at, from.size(), to);
+  std::ofstream(file) << text;
+}
+
+}  // namespace
+
+TEST_CASE("--kernels auto: what was measured is shown, kept with the run and taken again, whatever is fastest then") {
+  if (!has_emulated()) return;
+  const TemporaryFolder folder;
+  const fs::path cache = folder / "cache", run = folder / "run";
+  const Ended first = train(cache, "tile-64", run, {"--kernels", "auto"});
+  INFO(first.all());
+  REQUIRE(first.code == 0);
+  CHECK(contains(first.all(), "kernels chosen"));
+  const std::string config = read_file(run / "config.toml"), numbers = losses(run);
+  CHECK(contains(config, "= tile-64\""));
+  CHECK(contains(config, "= one-kernel\""));  // nobody favours the other: ours stays
+  // Only the record is left of the run: the clock now favours another kernel, the record wins.
+  const auto begin_again = [&] {
+    for (const auto& f : fs::directory_iterator(run))
+      if (f.path().filename() != "config.toml") fs::remove_all(f.path());
+  };
+  begin_again();
+  const Ended again = train(cache, "plain", run, {"--kernels", "auto", "--resume"});
+  INFO(again.all());
+  REQUIRE(again.code == 0);
+  CHECK(contains(again.all(), "this run"));
+  CHECK(read_file(run / "config.toml") == config);
+  CHECK(losses(run) == numbers);
+  // Another run on the same machine need not measure.
+  const Ended other = train(cache, "plain", folder / "other", {"--kernels", "auto"});
+  INFO(other.all());
+  CHECK(other.code == 0);
+  CHECK(contains(other.all(), "cache"));
+  CHECK(losses(folder / "other") == numbers);
+  // A kernel that this build does not have.
+  begin_again();
+  replace_all(run / "config.toml", "= tile-64\"", "= tile-9\"");
+  check_refused(train(cache, "plain", run, {"--kernels", "auto", "--resume"}), 2, {"tile-9", "tile-64", "--out"});
+}
+
+TEST_CASE("--kernels hand and library: no record where there is no choice, and the mode belongs to the run") {
+  if (!has_emulated()) return;
+  const TemporaryFolder folder;
+  const fs::path run = folder / "run";
+  const Ended hand = train(folder / "cache", "tile-64", run, {});
+  INFO(hand.all());
+  REQUIRE(hand.code == 0);
+  const std::string config = read_file(run / "config.toml");
+  CHECK(contains(config, "kernels = \"hand\""));
+  CHECK_FALSE(contains(config, "kernel-choices"));
+  CHECK_FALSE(fs::exists(folder / "cache"));
+  const Ended library = train(folder / "cache", "tile-64", folder / "library", {"--kernels", "library"});
+  INFO(library.all());
+  REQUIRE(library.code == 0);
+  CHECK(losses(folder / "library") == losses(run));  // this device has no library: ours
+  check_refused(train(folder / "cache", "tile-64", run, {"--kernels", "auto", "--resume"}), 2,
+                {"kernels", "hand", "auto"});
+  check_refused(train(folder / "cache", "tile-64", folder / "x", {"--kernels", "fast"}), 2, {"--kernels", "library"});
+}
