@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Reads the #include lines of every source file and fails on an edge that design.md's table of layers does not allow.
+"""Reads the #include lines of every source file and fails on an edge that the table of layers below does not allow.
 
 Usage: .ci/check_layers.py [ROOT]      exit 0: clean, 1: at least one forbidden include (each is printed with file:line)
 """

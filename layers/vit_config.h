@@ -66,7 +66,7 @@ struct VitConfig {
   bool narrows(int index) const { return narrow_last && !pools_mean() && index + 1 == depth && !prompts.pool; }
 
   /// Operations (one multiply-add = 2) of one image. The nominal count is the usual one of the whole network
-  /// (performance.md 3.1): 24 S D^2 + 4 S^2 D per block at mlp_ratio 4. A training step costs three times that, minus
+  /// (products only): 24 S D^2 + 4 S^2 D per block at mlp_ratio 4. A training step costs three times that, minus
   /// the input gradient of the patch projection. The executed count leaves out what narrow_last saves and adds
   /// recomputation: use it for shares of a ceiling, the nominal one for comparisons of speed.
   double forward_flops() const;

@@ -31,7 +31,7 @@ TEST_CASE("fnv1a: published vectors") {
   CHECK(fnv1a("foobar") == 0xbf9cf968u);
 }
 
-TEST_CASE("key: counter words stand where decision 3 puts them") {
+TEST_CASE("key: counter words stand where rng.h puts them") {
   const std::uint64_t seed = 0x0123456789abcdefu, index = (std::uint64_t(5) << 34) + 4 * 77 + 2;
   const Key k = key(seed, "drop", "blocks.0", 9);
   const Philox4 out =

@@ -1,7 +1,7 @@
 // tests/layers/test_golden.cpp - loss and all gradients of one training step against PyTorch's, for the same weights
 // and batch. The files are made by docs/benchmarks/make_golden.py.
 //
-// A layer is a weight with its bias; its error is |ours - PyTorch's| over the norm of PyTorch's gradient (decision 18).
+// A layer is a weight with its bias; its error is |ours - PyTorch's| over the norm of PyTorch's gradient.
 // The key third of the qkv bias is left out: adding a constant to every key adds the same number to all logits of a
 // row, which softmax ignores, so that gradient is zero in exact arithmetic and rounding noise in practice.
 #include <doctest/doctest.h>

@@ -1,5 +1,5 @@
 // tests/optim/test_arrow_step.cpp - ARROW against a dense solve, and everything around the formula: warm-up, windows at
-// task boundaries, grafting, momentum, clipping, faults (methods.md A.3.4 to A.3.7, decisions on timing and clipping).
+// task boundaries, grafting, momentum, clipping, faults (methods.md A.3.4 to A.3.7, timing and clipping).
 #include <cmath>
 #include <limits>
 
