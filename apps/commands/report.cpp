@@ -63,9 +63,10 @@ void add_report_command(CLI::App& app, std::function<int()>& run) {
       "  evergrad report runs/first runs/second --out report.html");
   sub->add_option("runs", o->runs, "Run folders (--out of evergrad continual)")->required();
   sub->add_option("--out", o->out, "The page (default: report.html in the first folder)");
-  sub->add_option("--tables", o->tables,
-                  "Also write summary.csv, accuracy.csv, tests.csv, diagnosis.csv and report.json into this folder "
-                  "(without --out: only these)");
+  sub->add_option(
+      "--tables", o->tables,
+      "Also write summary.csv, accuracy.csv, tests.csv, diagnosis.csv, methods.csv and report.json into this folder "
+      "(without --out: only these)");
   sub->add_option("--title", o->title, "Title of the page");
   sub->callback([o, &run] { run = [o] { return run_report(*o); }; });
 }

@@ -9,6 +9,7 @@
 
 #include "apps/continual/measures.h"
 #include "apps/report/chart.h"
+#include "apps/report/names.h"
 #include "apps/run/table.h"
 #include "apps/run/tensorboard.h"
 #include "engine/error.h"
@@ -168,9 +169,14 @@ std::string write_accuracy_chart(const std::filesystem::path& file, const std::v
                                  const std::string& title) {
   std::vector<ChartSeries> lines;
   double top = 0.0;
-  for (const auto& [method, runs] : by_method(results)) {
+  const auto methods = by_method(results);
+  std::vector<std::string> texts;
+  for (const auto& [method, runs] : methods) texts.push_back(method);
+  const std::vector<std::string> names = report::short_names(texts);
+  for (std::size_t m = 0; m < methods.size(); ++m) {
+    const auto& runs = methods[m].second;
     ChartSeries line;
-    line.name = method;
+    line.name = names[m];
     for (std::size_t task = 0;; ++task) {
       std::vector<double> values;
       for (const RunResult* r : runs)

@@ -26,7 +26,7 @@ Json mean_of(const std::vector<const Json*>& parts) {
   int n = 0;
   for (const Json* p : parts)
     if (p->is_number()) sum += p->get<double>(), ++n;
-  return n ? number(sum / n, 4) : Json(nullptr);
+  return n ? number(sum / n, 3) : Json(nullptr);
 }
 
 /// The numbers of one task's diagnosis, mean over the method's runs: kind ("blocks", "heads", ...) -> name -> values.

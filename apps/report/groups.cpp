@@ -5,6 +5,7 @@
 #include <set>
 
 #include "apps/continual/measures.h"
+#include "apps/report/names.h"
 #include "apps/setup.h"
 #include "engine/error.h"
 #include "optim/optimizer.h"
@@ -59,6 +60,12 @@ std::vector<Group> grouped(const std::vector<RecordedFolder>& folders) {
     groups[at->second].folders.push_back(&folder);
   }
   for (Group& group : groups) {
+    std::vector<std::string> labels;
+    for (const RecordedFolder* folder : group.folders)
+      for (const RecordedRun& run : folder->runs) labels.push_back(run.label);
+    const std::vector<std::string> short_labels = short_names(labels);
+    std::map<std::string, std::string> names;
+    for (std::size_t i = 0; i < labels.size(); ++i) names[labels[i]] = short_labels[i];
     std::set<std::string> rates;
     for (const RecordedFolder* folder : group.folders) rates.insert(rates_of(folder->config));
     for (std::size_t f = 0; f < group.folders.size(); ++f) {
@@ -73,7 +80,7 @@ std::vector<Group> grouped(const std::vector<RecordedFolder>& folders) {
         }
       for (const RecordedRun& run : folder.runs) {
         // The same method under other rates, or the same seed once more, is a line of its own.
-        std::string name = run.label;
+        std::string name = names[run.label];
         const auto taken = [&](const Method& m) {
           return m.name == name && std::any_of(m.runs.begin(), m.runs.end(), [&](const auto& r) {
                    return r.first->seed == run.seed && r.second != f;
@@ -85,12 +92,13 @@ std::vector<Group> grouped(const std::vector<RecordedFolder>& folders) {
         auto method =
             std::find_if(group.methods.begin(), group.methods.end(), [&](const Method& m) { return m.name == name; });
         if (method == group.methods.end())
-          method = group.methods.insert(
-              group.methods.end(),
-              {name,
-               run.method != run.label ? run.method + " (chosen by the sweep)" : settings[run.method],
-               {},
-               starts_fresh(run.method)});
+          method = group.methods.insert(group.methods.end(),
+                                        {name,
+                                         run.method != run.label ? run.method + " (chosen by the sweep)"
+                                         : name != run.label     ? cat(run.method, ": ", settings[run.method])
+                                                                 : settings[run.method],
+                                         {},
+                                         starts_fresh(run.method)});
         method->runs.push_back({&run, f});
       }
     }

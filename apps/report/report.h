@@ -15,7 +15,7 @@ nlohmann::json report_data(const std::vector<RecordedFolder>& folders, const std
                            const std::string& written);
 /// A self-contained HTML page: needs no network and no other file. Throws Error{device} in a build without d3.
 std::string report_page(const nlohmann::json& data);
-/// summary.csv (method x measure), accuracy.csv (method, seed, task, accuracy), tests.csv, diagnosis.csv and
+/// summary.csv (method x measure), accuracy.csv (method, seed, task, accuracy), tests.csv, diagnosis.csv, methods.csv and
 /// report.json in `folder`, which is created. Throws Error{io}.
 void write_tables(const nlohmann::json& data, const std::filesystem::path& folder);
 

@@ -37,8 +37,10 @@ void write_tables(const Json& data, const std::filesystem::path& folder) {
   std::string accuracy = "group,method,seed,status,task,measure,value\n";
   std::string tests = "group,measure,a,b,difference,low,high,p,p_exact,n\n";
   std::string diagnosis = "group,method,task,quantity,block,value\n";
+  std::string methods = "group,method,settings\n";
   for (const Json& g : data.at("groups")) {
     for (const Json& m : g.at("methods")) {
+      csv_row(methods, {g["name"], m["name"], m["settings"]});
       for (const auto& [name, s] : m.at("summary").items())
         csv_row(summary, {g["name"], m["name"], name, s["mean"], s["deviation"], s["low"], s["high"],
                           s["bootstrap_low"], s["bootstrap_high"], s["n"]});
@@ -62,6 +64,7 @@ void write_tables(const Json& data, const std::filesystem::path& folder) {
                       t["p_exact"], t["n"]});
   }
   write_file(folder / "summary.csv", summary), write_file(folder / "accuracy.csv", accuracy);
+  write_file(folder / "methods.csv", methods);
   write_file(folder / "tests.csv", tests), write_file(folder / "diagnosis.csv", diagnosis);
   write_file(folder / "report.json", data.dump(1, ' ', false, Json::error_handler_t::replace) + "\n");
 }

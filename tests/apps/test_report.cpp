@@ -6,6 +6,7 @@
 
 #include "apps/continual/statistics.h"
 #include "apps/embedded.h"
+#include "apps/report/names.h"
 #include "engine/error.h"
 #include "engine/rng.h"
 #include "tests/apps/command.h"
@@ -147,13 +148,13 @@ TEST_CASE("report: runs that were killed, diverged or never began are shown as s
   CHECK(adamw.at("seeds")[0].at("status") == "unfinished");  // no summary says that it is finished
   CHECK(adamw.at("seeds")[0].at("measures").at("task_accuracy").size() == 3);
   CHECK(adamw.at("seeds")[1].at("measures").at("task_accuracy").size() == 1);
-  const auto& sgd = method(g, "sgd:lr=1e6");
+  const auto& sgd = method(g, "sgd");
   CHECK(sgd.at("seeds")[0].at("status") == "diverged");
   CHECK_FALSE(sgd.at("summary").contains("aat"));
   std::string notices;
   for (const auto& n : g.at("notices")) notices += n.get<std::string>() + "\n";
   CHECK(contains(notices, "adamw, seed 2: interrupted or still running, 1 of 3 tasks"));
-  CHECK(contains(notices, "sgd:lr=1e6, seed 1: diverged in task 1"));
+  CHECK(contains(notices, "sgd, seed 1: diverged in task 1"));
   if (!draws_pages()) return;
   CHECK(evergrad({"report", run.string(), "--out", (folder / "page.html").string()}).code == 0);
   CHECK(read_file(folder / "page.html").size() > 100000);
@@ -184,6 +185,28 @@ TEST_CASE("report: folders of different protocols are never averaged, the same m
   CHECK(data.at("groups")[0].at("methods").size() == 2);
 }
 
+TEST_CASE("report: methods are called by what tells them apart, and their whole text is kept") {
+  using Names = std::vector<std::string>;
+  CHECK(report::short_names({"adamw", "arrow"}) == Names{"adamw", "arrow"});
+  CHECK(report::short_names({"adamw:lr=1e-4+nap", "adamw:lr=1e-4", "sgd:lr=0.1:momentum=0"}) ==
+        Names{"adamw+nap", "adamw", "sgd"});
+  CHECK(report::short_names({"adamw:lr=1e-4:weight-decay=0", "adamw:lr=1e-3:weight-decay=0"}) ==
+        Names{"adamw:lr=1e-4", "adamw:lr=1e-3"});
+  CHECK(report::short_names({"adamw", "adamw:lr=1e-3", "adamw"}) == Names{"adamw", "adamw:lr=1e-3", "adamw"});
+  CHECK(report::short_names({"adamw:lr=1+l2:strength=2", "adamw:lr=2+l2:strength=2"}) ==
+        Names{"adamw:lr=1+l2", "adamw:lr=2+l2"});
+  const Names same_but_for_order = {"sgd:lr=1:momentum=0", "sgd:momentum=0:lr=1"};
+  CHECK(report::short_names(same_but_for_order) == same_but_for_order);
+  CHECK(report::short_names({}).empty());
+
+  const TemporaryFolder folder;
+  REQUIRE(evergrad(tiny_continual(folder / "run") + Args{"--methods", "adamw:lr=1e-3,adamw:lr=1e-3+nap"}).code == 0);
+  const auto data = data_of({folder / "run"});
+  const auto& g = data.at("groups")[0];
+  CHECK(contains(method(g, "adamw+nap").at("settings").get<std::string>(), "adamw:lr=1e-3+nap: "));
+  CHECK(contains(method(g, "adamw").at("settings").get<std::string>(), "adamw:lr=1e-3: "));
+}
+
 TEST_CASE("report: the command writes a page and tables, and says what is no run folder") {
   const TemporaryFolder folder;
   REQUIRE(evergrad(tiny_continual(folder / "run") + Args{"--seeds", "1,2", "--methods", "adamw,sgd"}).code == 0);
@@ -201,7 +224,7 @@ TEST_CASE("report: the command writes a page and tables, and says what is no run
   CHECK_FALSE(contains(page, "</script><b>"));
   CHECK(contains(page, "\\u003c/script>"));
   CHECK_FALSE(contains(page, "{{"));
-  for (const char* table : {"summary.csv", "accuracy.csv", "tests.csv", "diagnosis.csv"}) {
+  for (const char* table : {"summary.csv", "accuracy.csv", "tests.csv", "diagnosis.csv", "methods.csv"}) {
     const std::string text = read_file(folder / "tables" / table);
     CHECK_MESSAGE(std::count(text.begin(), text.end(), '\n') > 2, table);
   }

@@ -77,6 +77,7 @@ class Runner:
         if any(command.startswith(c) for c in ONLY_CHECKED):
             return None
         command = re.sub(r"^((?:\w+=\S+ )+)build/", rf"\1{self.build}/", command)
+        command = re.sub(r"(?<=--sweep-tasks )\d+", "1", command)
         words = [w for w in shlex.split(command) if not re.match(r"[A-Z_]+=", w)]
         tool = os.path.basename(words[0])
         if tool == "demo":
