@@ -16,8 +16,7 @@ Tensor slice_for(const Param& p, const Tensor& arena) { return arena.slice(p.off
 
 }  // namespace
 
-void ParamArena::build(std::span<Param* const> params, Device on, DType activation, bool narrow_gradients,
-                       std::int64_t room) {
+void ParamArena::build(std::span<Param* const> params, Device on, DType activation, bool narrow_gradients) {
   check(is_float(activation), Kind::dtype, [&] { return cat("parameters cannot be held as ", activation); });
   std::unordered_set<std::string> names;
   for (const Param* p : params)
@@ -30,7 +29,7 @@ void ParamArena::build(std::span<Param* const> params, Device on, DType activati
     size += (params[i]->size() + kAlign - 1) / kAlign * kAlign;
   }
   const DType master_type = on.statistic();
-  master = Tensor::zeros({size + room}, master_type, on).slice(0, size);
+  master = Tensor::zeros({size}, master_type, on);
   grad = Tensor::zeros({size}, narrow_gradients ? activation : master_type, on);
   work = activation == master_type ? Tensor{} : Tensor::zeros({size}, activation, on);
   for (Param* p : params) {

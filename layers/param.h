@@ -77,10 +77,8 @@ struct ParamArena {
   Device device;
   /// Lays out `params` (given in forward order), allocates, and points value/master/grad of each at its slice.
   /// Gradients have the masters' type; with `narrow_gradients` the activation's, which halves their traffic where one
-  /// backward pass makes the whole gradient (products still sum in fp32). Behind the masters lie `room` more elements, for
-  /// ranks that gather equal parts in place.
-  void build(std::span<Param* const> params, Device device, DType activation, bool narrow_gradients = false,
-             std::int64_t room = 0);
+  /// backward pass makes the whole gradient (products still sum in fp32).
+  void build(std::span<Param* const> params, Device device, DType activation, bool narrow_gradients = false);
   /// Draws one parameter from its Init on the host: the same bits on every device, key (seed, "init/<name>", step).
   static std::vector<double> draw(const Param& p, std::uint64_t seed, std::uint32_t redraw = 0);
   /// One row of a matrix, drawn from its Init for a unit that begins at this step: key (seed, "unit/<name>.<row>", step).

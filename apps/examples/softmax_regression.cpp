@@ -115,13 +115,20 @@ int main(int argc, char** argv) {
   app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);
   app.add_option("--stream", o.data.stream, "procedural, cifar10, cifar100, idx or folder")->capture_default_str();
   app.add_option("--data", o.data.data, "Folder with the data set's files");
-  app.add_option("--epochs", o.epochs)->capture_default_str()->check(CLI::Range(1, 100000));
-  app.add_option("--batch", o.batch)->capture_default_str()->check(CLI::Range(1, 65536));
-  app.add_option("--lr", o.lr)->capture_default_str()->check(CLI::Range(0.0, 1e6));
-  app.add_option("--momentum", o.momentum)->capture_default_str()->check(CLI::Range(0.0, 0.999));
-  app.add_option("--image-size", o.size)->capture_default_str()->check(CLI::Range(1, 1024));
+  app.add_option("--epochs", o.epochs, "Passes over the training images")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 100000));
+  app.add_option("--batch", o.batch, "Images per step")->capture_default_str()->check(CLI::Range(1, 65536));
+  app.add_option("--lr", o.lr, "Learning rate of SGD, the same all along")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1e6));
+  app.add_option("--momentum", o.momentum, "Of SGD; 0: none")->capture_default_str()->check(CLI::Range(0.0, 0.999));
+  app.add_option("--image-size", o.size, "Pixels along each side, to which images are scaled")
+      ->capture_default_str()
+      ->check(CLI::Range(1, 1024));
   app.add_option("--channels", o.channels, "1 (grey) or 3 (RGB)")->capture_default_str()->check(CLI::IsMember({1, 3}));
-  app.add_option("--seed", o.seed)->capture_default_str();
+  app.add_option("--seed", o.seed, "Decides the weights at the start and the order of the images")
+      ->capture_default_str();
   app.add_option("--threads", o.threads, "0: all cores")->capture_default_str()->check(CLI::Range(0, 1024));
   CLI11_PARSE(app, argc, argv);
   try {

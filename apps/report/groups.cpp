@@ -49,6 +49,21 @@ std::string rates_of(const Config& config) {
   return text;
 }
 
+/// What tells folders of one group apart: their last name, the whole path where two share it, a number where one is given
+/// twice.
+std::vector<std::string> names_of(const std::vector<const RecordedFolder*>& folders) {
+  std::map<std::string, int> same_name, seen;
+  for (const RecordedFolder* folder : folders) ++same_name[folder->path.filename().string()];
+  std::vector<std::string> names;
+  for (const RecordedFolder* folder : folders) {
+    std::string name = folder->path.filename().string();
+    if (same_name[name] > 1) name = folder->path.string();
+    if (const int times = ++seen[name]; times > 1) name += cat(" #", times);
+    names.push_back(name);
+  }
+  return names;
+}
+
 }  // namespace
 
 std::vector<Group> grouped(const std::vector<RecordedFolder>& folders) {
@@ -66,10 +81,14 @@ std::vector<Group> grouped(const std::vector<RecordedFolder>& folders) {
     const std::vector<std::string> short_labels = short_names(labels);
     std::map<std::string, std::string> names;
     for (std::size_t i = 0; i < labels.size(); ++i) names[labels[i]] = short_labels[i];
+    const std::vector<std::string> folder_names = names_of(group.folders);
     std::set<std::string> rates;
     for (const RecordedFolder* folder : group.folders) rates.insert(rates_of(folder->config));
     for (std::size_t f = 0; f < group.folders.size(); ++f) {
       const RecordedFolder& folder = *group.folders[f];
+      const ConfigValue* sweep = folder.config.find("sweep");
+      const auto* swept = sweep ? std::get_if<std::vector<ConfigScalar>>(sweep) : nullptr;
+      const bool is_swept = swept && !swept->empty();
       std::map<std::string, std::string> settings;
       if (const ConfigValue* texts = folder.config.find(kSettingsKey))
         if (const auto* list = std::get_if<std::vector<ConfigScalar>>(texts)) {
@@ -88,13 +107,14 @@ std::vector<Group> grouped(const std::vector<RecordedFolder>& folders) {
         };
         if (group.folders.size() > 1 &&
             (rates.size() > 1 || std::any_of(group.methods.begin(), group.methods.end(), taken)))
-          name += cat(" (", folder.path.filename().string(), ")");
+          name += cat(" (", folder_names[f], ")");
         auto method =
             std::find_if(group.methods.begin(), group.methods.end(), [&](const Method& m) { return m.name == name; });
         if (method == group.methods.end())
           method = group.methods.insert(group.methods.end(),
                                         {name,
                                          run.method != run.label ? run.method + " (chosen by the sweep)"
+                                         : is_swept              ? "not chosen yet: the sweep has not come to its end"
                                          : name != run.label     ? cat(run.method, ": ", settings[run.method])
                                                                  : settings[run.method],
                                          {},

@@ -1,38 +1,48 @@
 // apps/report/names.cpp - see names.h.
 #include "apps/report/names.h"
 
-#include <algorithm>
 #include <map>
 #include <set>
-#include <sstream>
+
+#include "engine/error.h"
+#include "optim/optimizer.h"
 
 namespace eg::report {
 namespace {
 
-std::vector<std::string> split(const std::string& text, char separator) {
-  std::vector<std::string> parts;
-  std::istringstream in(text);
-  for (std::string part; std::getline(in, part, separator);) parts.push_back(part);
-  return parts;
-}
+using Setting = std::pair<std::size_t, std::string>;  // of which rule of the method, and its text
 
-/// "adamw:lr=1e-4+nap": per rule its name, then its settings.
-std::vector<std::vector<std::string>> rules_of(const std::string& method) {
-  std::vector<std::vector<std::string>> rules;
-  for (const std::string& rule : split(method, '+'))
-    rules.push_back(rule.empty() ? std::vector<std::string>{""} : split(rule, ':'));
+/// A method's rules, the base first, and their settings as text.
+struct Rules {
+  std::vector<std::string> names;
+  std::vector<std::vector<std::string>> settings;
+};
+
+Rules rules_of(const std::string& method) {
+  Rules rules;
+  const auto add = [&](const MethodSpec& part) {
+    rules.names.push_back(part.name);
+    rules.settings.emplace_back();
+    for (const auto& [option, value] : part.options)
+      rules.settings.back().push_back(value.empty() ? option : cat(option, "=", value));
+  };
+  try {
+    const MethodSpec spec = parse_method(method);
+    if (method.starts_with(spec.name)) add(spec);  // "nap" stands on AdamW without a word
+    for (const MethodSpec& part : spec.with) add(part);
+  } catch (const Error&) {
+    rules = {{method}, {{}}};  // of another version of evergrad: still a name
+  }
   return rules;
 }
 
-/// The method with those settings that keep(rule, setting) wants.
 template <class Keep>
-std::string joined(const std::string& method, Keep keep) {
+std::string joined(const Rules& rules, Keep keep) {
   std::string text;
-  const auto rules = rules_of(method);
-  for (std::size_t r = 0; r < rules.size(); ++r) {
-    text += (r ? "+" : "") + rules[r][0];
-    for (std::size_t s = 1; s < rules[r].size(); ++s)
-      if (keep(r, rules[r][s])) text += ":" + rules[r][s];
+  for (std::size_t r = 0; r < rules.names.size(); ++r) {
+    text += (r ? "+" : "") + rules.names[r];
+    for (const std::string& setting : rules.settings[r])
+      if (keep(Setting{r, setting})) text += ":" + setting;
   }
   return text;
 }
@@ -40,29 +50,23 @@ std::string joined(const std::string& method, Keep keep) {
 }  // namespace
 
 std::vector<std::string> short_names(const std::vector<std::string>& methods) {
-  using Setting = std::pair<std::size_t, std::string>;
   std::map<std::string, std::set<std::string>> namesakes;  // name without settings -> texts
-  const auto bare = [](const std::string& m) {
-    return joined(m, [](std::size_t, const std::string&) { return false; });
-  };
-  for (const std::string& m : methods) namesakes[bare(m)].insert(m);
+  const auto bare = [](const Rules& rules) { return joined(rules, [](const Setting&) { return false; }); };
+  for (const std::string& m : methods) namesakes[bare(rules_of(m))].insert(m);
 
   std::map<std::string, std::map<Setting, std::size_t>> shared;  // how many of the namesakes have a setting
   for (const auto& [name, texts] : namesakes)
     for (const std::string& m : texts) {
-      const auto rules = rules_of(m);
-      std::set<Setting> own;
-      for (std::size_t r = 0; r < rules.size(); ++r)
-        for (std::size_t s = 1; s < rules[r].size(); ++s) own.insert({r, rules[r][s]});
-      for (const Setting& s : own) ++shared[name][s];
+      const Rules rules = rules_of(m);
+      for (std::size_t r = 0; r < rules.settings.size(); ++r)
+        for (const std::string& setting : rules.settings[r]) ++shared[name][{r, setting}];
     }
 
   std::vector<std::string> names;
   for (const std::string& m : methods) {
-    const std::string name = bare(m);
-    names.push_back(joined(m, [&](std::size_t rule, const std::string& setting) {
-      return shared[name][{rule, setting}] < namesakes[name].size();
-    }));
+    const Rules rules = rules_of(m);
+    const std::string name = bare(rules);
+    names.push_back(joined(rules, [&](const Setting& s) { return shared[name][s] < namesakes[name].size(); }));
   }
   // Texts that differ in nothing but the order of their settings, say.
   for (std::size_t i = 0; i < methods.size(); ++i)

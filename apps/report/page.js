@@ -1015,12 +1015,14 @@ function seedSummary(seed, key) {
   return COSTS.includes(key) && finite(seed[key]) ? seed[key] : null;
 }
 
-/** {mean, deviation, low, high, n} of a method: from the data, or else from its finished seeds. */
+/** {mean, deviation, low, high, n} of a method: from the data, or else from its finished seeds; null without one. */
 function summaryOf(m, key) {
   const given = m.summary[key];
   if (given && finite(given.mean)) return given;
   const finished = m.seeds.filter((s) => s.status === "finished");
-  const values = (finished.length ? finished : m.seeds).map((s) => seedSummary(s, key)).filter(finite);
+  // What a run costs shows before its end; what it learned is its mean over all tasks.
+  const counted = COSTS.includes(key) && !finished.length ? m.seeds : finished;
+  const values = counted.map((s) => seedSummary(s, key)).filter(finite);
   if (!values.length) return null;
   const s = spread(values);
   return {mean: s.mean, deviation: s.deviation, n: s.n,
@@ -1029,10 +1031,11 @@ function summaryOf(m, key) {
 
 function summaryKeys(view) {
   const found = new Set(view.methods.flatMap((m) => Object.keys(m.summary)));
-  for (const key of Object.keys(SUMMARIES)) if (view.methods.some((m) => summaryOf(m, key))) found.add(key);
+  const known = (key) => view.methods.some((m) => summaryOf(m, key) || m.seeds.some((s) => finite(seedSummary(s, key))));
+  for (const key of Object.keys(SUMMARIES)) if (known(key)) found.add(key);
   if (view.tasks < 2) found.delete("slope"), found.delete("last_quarter");
   const order = Object.keys(SUMMARIES);
-  return [...found].filter((k) => !COSTS.includes(k) && view.methods.some((m) => summaryOf(m, k)))
+  return [...found].filter((k) => !COSTS.includes(k) && known(k))
     .sort((a, b) => (order.indexOf(a) + 1 || 99) - (order.indexOf(b) + 1 || 99));
 }
 
@@ -1072,7 +1075,7 @@ function noticeBox(title, notices) {
 function inWords(view) {
   const ranked =
     view.methods.map((m) => ({m, s: summaryOf(m, "aat")})).filter((r) => r.s).sort((a, b) => b.s.mean - a.s.mean);
-  if (!ranked.length) return "No task has been finished yet.";
+  if (!ranked.length) return "No run has come to its end yet.";
   const [best, next] = ranked;
   const interval = (s) =>
     (finite(s.low) ? ` (95% interval ${percentBare(s.low)} to ${percent(s.high)}, ${plural(s.n, "seed")})` :
@@ -1082,7 +1085,7 @@ function inWords(view) {
     sentences.push(`${best.m.name} reaches ${percent(best.s.mean)} average accuracy over tasks${interval(best.s)}.`);
   else {
     sentences.push(
-      `Of ${view.methods.length} methods, ${best.m.name} has the highest average accuracy over tasks: ` +
+      `Of ${ranked.length} methods${ranked.length < view.methods.length ? " with a finished run" : ""}, ${best.m.name} has the highest average accuracy over tasks: ` +
       `${percent(best.s.mean)}${interval(best.s)}, ${percentBare(best.s.mean - next.s.mean)} points above ${
         next.m.name}.`);
     sentences.push(comparedWithNext(view, best, next));
@@ -1384,11 +1387,15 @@ function comparisonSection(view) {
   };
   const rows = () => {
     const style = summaryStyle(view, state.key);
-    return view.shown().map((m) => ({m, s: summaryOf(m, state.key)})).filter((r) => r.s)
+    // Without a finished seed a method has rings alone, at the end.
+    const none = {mean: null, low: null, high: null};
+    return view.shown().map((m) => ({m, s: summaryOf(m, state.key) || none}))
+      .filter(({m, s}) => finite(s.mean) || m.seeds.some((seed) => finite(seedSummary(seed, state.key))))
       .map(({m, s}) => ({m, s: state.paired && finite(s.mean) ? within(m, s) : s}))
-      .sort((a, b) => (style.better < 0 ? 1 : -1) * (a.s.mean - b.s.mean))
+      .sort((a, b) => finite(b.s.mean) - finite(a.s.mean) || (style.better < 0 ? 1 : -1) * (a.s.mean - b.s.mean))
       .map(({m, s}) => ({name: m.name, colour: m.colour, mean: s.mean, low: s.low, high: s.high,
-        text: style.text(s.mean) + (finite(s.low) ? ` [${style.text(s.low)}, ${style.text(s.high)}]` : ""),
+        text: !finite(s.mean) ? "no finished run"
+          : style.text(s.mean) + (finite(s.low) ? ` [${style.text(s.low)}, ${style.text(s.high)}]` : ""),
         seeds: m.seeds.map((seed) => ({value: seedSummary(seed, state.key), status: seed.status}))}));
   };
   const dots = figure(view, "aat", {title: "Methods compared", bare: true,

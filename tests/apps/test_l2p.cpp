@@ -6,26 +6,13 @@
 #include <map>
 #include <set>
 
-#include "apps/trainer.h"
-#include "engine/parallel.h"
 #include "tests/apps/command.h"
+#include "tests/apps/tiny_trainer.h"
 
 using namespace eg;
+using namespace eg::test;
 
 namespace {
-
-constexpr int kClasses = 4;
-
-TrainerConfig prompted(const std::string& method, Device device = kCpu) {
-  TrainerConfig c;
-  c.vit = vit_config("vit-ti", 8, 4, 16, 2, 2);
-  c.vit.classes = kClasses;
-  c.vit.precision = device == kReference ? DType::f64 : DType::f32;
-  c.device = device;
-  c.method = parse_method(method);
-  c.mean = {0.5, 0.5, 0.5}, c.stddev = {0.25, 0.25, 0.25};
-  return c;
-}
 
 const std::string kSmall = "l2p:pool=5:length=2:select=2";
 
@@ -58,13 +45,6 @@ std::map<std::string, std::vector<double>> weights(const Trainer& trainer) {
   for (const Param* p : trainer.params()) all[p->name] = p->master.to_host();
   return all;
 }
-
-struct OneThread {
-  int before = num_threads();
-  OneThread() { set_num_threads(1); }
-  ~OneThread() { set_num_threads(before); }
-};
-
 }  // namespace
 
 TEST_CASE("l2p: two tasks change prompts, keys and the head's own rows, and no bit of the network") {
@@ -73,7 +53,7 @@ TEST_CASE("l2p: two tasks change prompts, keys and the head's own rows, and no b
   for (const std::string more :
        {"", ":batchwise=0", "+sam", "+trac", "+l2init+swr:every=2", "+plastic", "+weight-clipping"}) {
     CAPTURE(more);
-    TrainerConfig config = prompted(kSmall + more);
+    TrainerConfig config = tiny(kSmall + more);
     config.accumulate = more.empty() ? 1 : 2;
     Trainer trainer(config);
     const auto before = weights(trainer);
@@ -105,7 +85,7 @@ TEST_CASE("l2p: every method either works beside it and leaves the frozen networ
     if (m.name == "l2p") continue;
     CAPTURE(m.name);
     try {
-      Trainer trainer(prompted(m.intervention ? kSmall + "+" + m.name : m.name + "+" + kSmall));
+      Trainer trainer(tiny(m.intervention ? kSmall + "+" + m.name : m.name + "+" + kSmall));
       const auto before = weights(trainer);
       for (std::int64_t task = 0; task < 2; ++task) stream.learn(trainer, task);
       const auto after = weights(trainer);
@@ -123,7 +103,7 @@ TEST_CASE("l2p: every method either works beside it and leaves the frozen networ
 TEST_CASE("l2p: a restored run goes on bit for bit, and the reported loss is the cross-entropy alone") {
   const OneThread one;
   const TwoTasks stream;
-  const TrainerConfig config = prompted(kSmall);
+  const TrainerConfig config = tiny(kSmall);
   Trainer whole(config), second(config);
   stream.learn(whole, 0);
   const std::vector<NamedTensor> from = whole.state(), into = second.state();
@@ -147,9 +127,9 @@ TEST_CASE("l2p: a restored run goes on bit for bit, and the reported loss is the
 }
 
 TEST_CASE("l2p: on a network of random weights it says so") {
-  CHECK(caution(prompted("l2p")).find("random") != std::string::npos);
-  CHECK(caution(prompted("adamw")).empty());
-  CHECK(model_of(prompted("l2p")).describe().find("of prompts") != std::string::npos);
+  CHECK(caution(tiny("l2p")).find("random") != std::string::npos);
+  CHECK(caution(tiny("adamw")).empty());
+  CHECK(model_of(tiny("l2p")).describe().find("of prompts") != std::string::npos);
 }
 
 TEST_CASE("l2p: stands on weights that --init brings, says nothing of random ones, and cannot be exported") {

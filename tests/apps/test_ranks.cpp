@@ -1,6 +1,4 @@
 // tests/apps/test_ranks.cpp - several ranks in one process: the same training as one rank's, and the same on all of them.
-#include <doctest/doctest.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -9,9 +7,8 @@
 
 #include "apps/distributed/gradient_buckets.h"
 #include "apps/distributed/launch.h"
-#include "apps/trainer.h"
 #include "engine/collectives/loopback.h"
-#include "engine/parallel.h"
+#include "tests/apps/tiny_trainer.h"
 #include "tests/tolerance.h"
 
 using namespace eg;
@@ -19,7 +16,6 @@ using namespace eg::test;
 
 namespace {
 
-constexpr int kClasses = 4;
 constexpr std::int64_t kEpochs = 5;  // of 10 batches each, the last of them not full
 
 /// In builds with sanitizers one method stands for all.
@@ -29,25 +25,13 @@ std::vector<const char*> some(std::vector<const char*> methods) {
   return methods;
 }
 
-struct OneThread {
-  int before = num_threads();
-  OneThread() { set_num_threads(1); }
-  ~OneThread() { set_num_threads(before); }
-};
-
-TrainerConfig tiny(const std::string& method, Device device) {
-  TrainerConfig c;
-  c.vit = vit_config("vit-ti", 8, 4, 16, 3, 2);
-  c.vit.classes = kClasses;
+TrainerConfig three_blocks(const std::string& method, Device device) {
+  TrainerConfig c = tiny(method, device, 3);
   c.vit.drop_path = 0.1;
-  c.vit.precision = device == kReference ? DType::f64 : DType::f32;
-  c.device = device;
-  c.method = parse_method(method);
-  c.mean = {0.5, 0.5, 0.5}, c.stddev = {0.25, 0.25, 0.25};
   return c;
 }
 
-struct Images {
+struct MoreImages {
   std::shared_ptr<const Dataset> data = make_procedural({.classes = kClasses, .train_per_class = 19});
   Task task = whole_dataset(*data, kClasses);
   LoaderConfig config(bool training) const {
@@ -69,7 +53,7 @@ struct Trace {
 };
 
 /// One rank's view of a training; `disturb` is a share by which its initial weights are off.
-Trace train(TrainerConfig config, const Images& images, const std::shared_ptr<Collectives>& ranks,
+Trace train(TrainerConfig config, const MoreImages& images, const std::shared_ptr<Collectives>& ranks,
             double disturb = 0.0) {
   config.ranks = ranks;
   Trainer trainer(config);
@@ -122,7 +106,7 @@ std::vector<std::uint32_t> values_in(const std::string& bytes) {
   return words;
 }
 
-std::vector<Trace> train_on(int size, const TrainerConfig& config, const Images& images) {
+std::vector<Trace> train_on(int size, const TrainerConfig& config, const MoreImages& images) {
   std::vector<Trace> all(static_cast<std::size_t>(size));
   run_loopback(size, [&](const std::shared_ptr<Collectives>& ranks) {
     all[std::size_t(ranks->rank())] = train(config, images, ranks);
@@ -164,8 +148,8 @@ std::string strange_tensor(const Trace& ours, const Trace& one, const Trace& dis
 void check_equal_to_one_rank(const std::string& method, Device device, std::initializer_list<int> sizes,
                              int accumulate = 1) {
   const OneThread scope;
-  const Images images;
-  TrainerConfig config = tiny(method, device);
+  const MoreImages images;
+  TrainerConfig config = three_blocks(method, device);
   config.accumulate = accumulate;
   if (accumulate > 1) config.vit.drop_path = 0.0;  // masks are drawn by place within a pass, and passes are cut by rank
   const bool in_double = device == kReference;
@@ -188,7 +172,8 @@ void check_equal_to_one_rank(const std::string& method, Device device, std::init
   }
 }
 
-std::string divergence(int size, const TrainerConfig& config, const Images& images, std::vector<std::string>* texts) {
+std::string divergence(int size, const TrainerConfig& config, const MoreImages& images,
+                       std::vector<std::string>* texts) {
   std::mutex mutex;
   run_loopback(size, [&](const std::shared_ptr<Collectives>& ranks) {
     try {
@@ -238,20 +223,20 @@ TEST_CASE("ranks: methods that watch hidden units, ascend, or read the new task'
 
 TEST_CASE("ranks: repeats give the same bits") {
   const OneThread scope;
-  const Images images;
-  const TrainerConfig config = tiny("arrow:window=4:blocks=all", kCpu);
+  const MoreImages images;
+  const TrainerConfig config = three_blocks("arrow:window=4:blocks=all", kCpu);
   const std::string first = train_on(3, config, images)[0].weights;
   for (int repeat = 0; repeat < 2; ++repeat) CHECK(train_on(3, config, images)[0].weights == first);
 }
 
 TEST_CASE("ranks: state divided among ranks gives the same bits, in the weights and in a checkpoint") {
   const OneThread scope;
-  const Images images;
+  const MoreImages images;
   for (const char* method : {"sgd", "adam", "adamw"})
     for (const int size : {2, 3, 7}) {
       const std::string shown = cat(method, ", ", size, " ranks");
       CAPTURE(shown);
-      TrainerConfig config = tiny(method, kCpu);
+      TrainerConfig config = three_blocks(method, kCpu);
       config.ema = size == 3 ? 0.9 : 0.0;
       config.clip_norm = size == 7 ? 1.0 : 0.05;  // the smaller one clips every step
       if (size == 2) config.accumulate = 2, config.vit.recompute = true;
@@ -271,7 +256,7 @@ TEST_CASE("ranks: state divided among ranks gives the same bits, in the weights 
 // Another run than with fp32, of course, and --zero gives its bits too.
 TEST_CASE("ranks: gradients that travel as bf16 are the rounded ones' sum, rounded, in half the bytes") {
   const OneThread scope;
-  TrainerConfig config = tiny("adamw", kCpu);
+  TrainerConfig config = three_blocks("adamw", kCpu);
   config.vit.precision = DType::f32;
   for (const bool own : {false, true}) {
     std::vector<std::vector<double>> sums(3), given(3);
@@ -315,7 +300,7 @@ TEST_CASE("ranks: gradients that travel as bf16 are the rounded ones' sum, round
     CHECK(worst > 0.1);
     CHECK(sent[0] + sent[1] + sent[2] == std::int64_t(n) * 2 * (own ? 1 : 2) * 2);  // 2 others, 2 bytes, once or twice
   }
-  const Images images;
+  const MoreImages images;
   config.reduce_bf16 = true;
   const Trace whole = train_on(3, config, images)[0];
   config.zero = 1;
@@ -327,8 +312,8 @@ TEST_CASE("ranks: gradients that travel as bf16 are the rounded ones' sum, round
 // All ranks together: each of N sends what it does not own of its gradient, and what it owns of the weights to N-1 others.
 TEST_CASE("ranks: a divided step sends (N-1)/N of the gradient and of the weights, as much as a whole sum") {
   const OneThread scope;
-  const Images images;
-  TrainerConfig config = tiny("adamw", kCpu);
+  const MoreImages images;
+  TrainerConfig config = three_blocks("adamw", kCpu);
   const std::int64_t arena = std::int64_t(Trainer(config).arena().master.bytes());
   for (const int zero : {0, 1})
     for (const int size : {2, 5}) {
@@ -375,11 +360,11 @@ class TestedRanks final : public Collectives {
 
 TEST_CASE("ranks: a divided gradient that is not finite on one rank is skipped by all") {
   const OneThread scope;
-  const Images images;
+  const MoreImages images;
   std::vector<std::string> before(3), after(3);
   std::vector<std::int64_t> skipped(3);
   run_loopback(3, [&](const std::shared_ptr<Collectives>& ranks) {
-    TrainerConfig config = tiny("adamw", kCpu);
+    TrainerConfig config = three_blocks("adamw", kCpu);
     config.ranks = std::make_shared<TestedRanks>(ranks, 1), config.zero = 1;
     Trainer trainer(config);
     LoaderConfig c = images.config(true);
@@ -397,12 +382,12 @@ TEST_CASE("ranks: a divided gradient that is not finite on one rank is skipped b
 
 TEST_CASE("ranks: a divided step of ARROW sends its windows, its norms and the gradient's norm in one message each") {
   const OneThread scope;
-  const Images images;
+  const MoreImages images;
   std::vector<int> adamw(2), arrow(2);
   const auto sums_in_a_step = [&](const std::string& method, std::vector<int>& sums) {
     run_loopback(2, [&](const std::shared_ptr<Collectives>& ranks) {
       const auto watched = std::make_shared<TestedRanks>(ranks, 0);
-      TrainerConfig config = tiny(method, kCpu);
+      TrainerConfig config = three_blocks(method, kCpu);
       config.ranks = watched, config.zero = 1;
       Trainer trainer(config);
       LoaderConfig c = images.config(true);
@@ -420,10 +405,10 @@ TEST_CASE("ranks: a divided step of ARROW sends its windows, its norms and the g
 // Its Gram matrix is a sum over ranks of sums over their elements: another grouping, so equal to rounding only.
 TEST_CASE("ranks: ARROW's window divided among ranks takes the same steps") {
   const OneThread scope;
-  const Images images;
+  const MoreImages images;
   for (const char* method :
        some({"arrow:window=4:blocks=all", "arrow:window=3:momentum=0.5:momentum-form=gradient", "norm-control"})) {
-    TrainerConfig config = tiny(method, kReference);
+    TrainerConfig config = three_blocks(method, kReference);
     const Trace one = train(config, images, single_rank());
     const Trace disturbed = train(config, images, single_rank(), kDriftSeedInDouble);
     config.zero = 1;
@@ -441,9 +426,9 @@ TEST_CASE("ranks: ARROW's window divided among ranks takes the same steps") {
 
 TEST_CASE("ranks: divided state is read back from what any number of ranks wrote") {
   const OneThread scope;
-  const Images images;
+  const MoreImages images;
   for (const char* method : {"adamw", "arrow:window=4:blocks=all:momentum=0.5"}) {
-    TrainerConfig config = tiny(method, kCpu);
+    TrainerConfig config = three_blocks(method, kCpu);
     const Trace written = train_on(2, config, images)[0];
     config.zero = 1;
     std::vector<std::string> read(3);
@@ -468,7 +453,7 @@ TEST_CASE("ranks: divided state is read back from what any number of ranks wrote
 TEST_CASE("ranks: state that is no matter of single weights is not divided") {
   run_loopback(2, [&](const std::shared_ptr<Collectives>& ranks) {
     for (const char* method : {"muon", "adamw+cbp", "upgd"}) {
-      TrainerConfig config = tiny(method, kCpu);
+      TrainerConfig config = three_blocks(method, kCpu);
       config.ranks = ranks, config.zero = 1;
       CHECK_THROWS_AS(Trainer trainer(config), Error);
     }
@@ -478,21 +463,21 @@ TEST_CASE("ranks: state that is no matter of single weights is not divided") {
 TEST_CASE("ranks: a loss that is not finite on one rank stops all, with the same words") {
   const OneThread scope;
   std::vector<std::string> texts;
-  const std::string first = divergence(3, tiny("adamw", kCpu), Images(), &texts);
+  const std::string first = divergence(3, three_blocks("adamw", kCpu), MoreImages(), &texts);
   CHECK(texts == std::vector<std::string>(3, first));
   CHECK(first.find("rank 1 of 3: the loss is ") == 0);
 }
 
 TEST_CASE("ranks: a method that watches its own images is refused") {
   run_loopback(2, [&](const std::shared_ptr<Collectives>& ranks) {
-    TrainerConfig config = tiny("adamw+adaptive-replay", kCpu);
+    TrainerConfig config = three_blocks("adamw+adaptive-replay", kCpu);
     config.ranks = ranks;
     CHECK_THROWS_AS(Trainer trainer(config), Error);
   });
 }
 
 TEST_CASE("ranks: gradient buckets cover the arena once, in order of completion") {
-  TrainerConfig config = tiny("adamw", kCpu);
+  TrainerConfig config = three_blocks("adamw", kCpu);
   Trainer trainer(config);
   std::vector<std::shared_ptr<Collectives>> two;
   for (auto& r : loopback_ranks(2)) two.push_back(std::move(r));

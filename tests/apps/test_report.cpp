@@ -181,6 +181,13 @@ TEST_CASE("report: folders of different protocols are never averaged, the same m
   data = data_of({a, longer});
   CHECK(data.at("groups").size() == 2);
   CHECK(contains(data.at("problems")[0].get<std::string>(), "2 different protocols"));
+  // Folders of one name are told apart by their paths: nothing is averaged over rates, and nothing is hidden.
+  fs::create_directories(folder / "b");
+  const fs::path namesake = run("b/faster", {"--lr", "0.1", "--seeds", "2"});
+  data = data_of({a, faster, namesake});
+  REQUIRE(data.at("groups").size() == 1);
+  CHECK(data.at("groups")[0].at("methods").size() == 3);
+  for (const auto& m : data.at("groups")[0].at("methods")) CHECK(m.at("summary").at("aat").at("n") == 1);
   data = data_of({a, a});  // the same runs twice are not two seeds
   CHECK(data.at("groups")[0].at("methods").size() == 2);
 }
@@ -193,6 +200,9 @@ TEST_CASE("report: methods are called by what tells them apart, and their whole 
   CHECK(report::short_names({"adamw:lr=1e-4:weight-decay=0", "adamw:lr=1e-3:weight-decay=0"}) ==
         Names{"adamw:lr=1e-4", "adamw:lr=1e-3"});
   CHECK(report::short_names({"adamw", "adamw:lr=1e-3", "adamw"}) == Names{"adamw", "adamw:lr=1e-3", "adamw"});
+  CHECK(report::short_names({"arrow:blocks=1-2+3:lr=1e-4", "arrow:blocks=0+1:lr=1e-4", "adamw:lr=1e+0"}) ==
+        Names{"arrow:blocks=1-2+3", "arrow:blocks=0+1", "adamw"});
+  CHECK(report::short_names({"nap", "nosuch:x=1+2"}) == Names{"nap", "nosuch:x=1+2"});
   CHECK(report::short_names({"adamw:lr=1+l2:strength=2", "adamw:lr=2+l2:strength=2"}) ==
         Names{"adamw:lr=1+l2", "adamw:lr=2+l2"});
   const Names same_but_for_order = {"sgd:lr=1:momentum=0", "sgd:momentum=0:lr=1"};

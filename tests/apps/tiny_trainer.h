@@ -12,9 +12,9 @@ namespace eg::test {
 
 constexpr int kClasses = 4;
 
-inline TrainerConfig tiny(const std::string& method = "adamw", Device device = kCpu) {
+inline TrainerConfig tiny(const std::string& method = "adamw", Device device = kCpu, int depth = 2) {
   TrainerConfig c;
-  c.vit = vit_config("vit-ti", 8, 4, 16, 2, 2);
+  c.vit = vit_config("vit-ti", 8, 4, 16, depth, 2);
   c.vit.classes = kClasses;
   c.vit.precision = device == kReference ? DType::f64 : DType::f32;
   c.device = device;
