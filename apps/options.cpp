@@ -85,6 +85,12 @@ void add_model_options(CLI::App& sub, ModelOptions& o) {
       ->check(number_in(0.0, 0.95))
       ->group(group);
   sub.add_option("--registers", o.registers, "Register tokens")->check(CLI::Range(0, 64))->group(group);
+  sub.add_flag("--recompute", o.recompute, "Recompute each block's activations in backward: less memory, more time")
+      ->group(group);
+}
+
+void add_start_options(CLI::App& sub, ModelOptions& o) {
+  constexpr const char* group = "Model";
   sub.add_option(
          "--init", o.init,
          "Start from these weights: a file of evergrad import, timm or Hugging Face, or a run folder. They bring "
@@ -94,8 +100,6 @@ void add_model_options(CLI::App& sub, ModelOptions& o) {
          "--freeze", o.freeze,
          "Do not train parameters whose names fit, for example blocks.*,patch_embed.*; may be given several times")
       ->delimiter(',')
-      ->group(group);
-  sub.add_flag("--recompute", o.recompute, "Recompute each block's activations in backward: less memory, more time")
       ->group(group);
 }
 

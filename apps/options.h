@@ -60,6 +60,8 @@ struct MachineOptions {
 CLI::Validator number_in(double low, double high);
 
 void add_model_options(CLI::App& sub, ModelOptions& o);
+/// --init and --freeze, for commands that train.
+void add_start_options(CLI::App& sub, ModelOptions& o);
 void add_data_options(CLI::App& sub, DataOptions& o);
 void add_training_options(CLI::App& sub, TrainingOptions& o);
 void add_machine_options(CLI::App& sub, MachineOptions& o);

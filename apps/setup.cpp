@@ -2,6 +2,7 @@
 #include "apps/setup.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <iostream>
 #include <set>
 
@@ -160,7 +161,8 @@ void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, con
   // Only where they say something: runs of before have no such keys, and can still be resumed.
   if (m.norm_eps != 1e-6) c.set("norm-eps", m.norm_eps);
   if (m.norm_first) c.set("norm-first", true);
-  if (!m.init.empty()) c.set("init", m.init);
+  if (!m.init.empty())
+    c.set("init", std::filesystem::absolute(m.init).lexically_normal().string());  // as from any folder
   if (!m.freeze.empty()) c.set("freeze", joined(m.freeze));
   c.set("device", to_string(machine.device)), c.set("precision", machine.precision), c.set("threads", num_threads());
   c.set("no-graph", !machine.record_steps);

@@ -170,6 +170,16 @@ void sync_folder(const std::filesystem::path& folder) {
 // ---- atomic replacement -------------------------------------------------------------------------------------------
 
 AtomicFile::AtomicFile(std::filesystem::path path) : path_(std::move(path)) {
+  std::error_code unknown;
+  // What a link points to is replaced, not the link; a device or a pipe is nothing that can be replaced.
+  if (std::filesystem::is_symlink(path_, unknown)) {
+    const std::filesystem::path target = std::filesystem::weakly_canonical(path_, unknown);
+    if (!unknown) path_ = target;
+  }
+  check(!std::filesystem::is_other(path_, unknown), Kind::io, [&] {
+    return cat("cannot write ", path_.string(),
+               ": it is a device or a pipe, and a result takes the place of what it is written to; name a file");
+  });
   temporary_ = path_;
   temporary_ += cat(".", ::getpid(), ".tmp");
   file_ = FileHandle(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644));

@@ -204,7 +204,7 @@ void add_continual_options(CLI::App& sub, ContinualOptions& o, std::string& conf
       ->group(where);
   add_data_options(sub, o.data);
   add_training_options(sub, o.training);
-  add_model_options(sub, o.model);
+  add_model_options(sub, o.model), add_start_options(sub, o.model);
   add_machine_options(sub, o.machine);
   add_config_option(sub, config);
 }

@@ -111,7 +111,7 @@ nlohmann::json to_json(const PredictOptions& o, const TrainedNetwork& n, const s
       const VitConfig& c = n.trainer().model().config;
       nlohmann::json heads = nlohmann::json::array();
       for (int h = 0; h < c.heads; ++h)
-        heads.push_back(patch_attention(a.sight->blocks[std::size_t(block)], 0, h, {n.class_token(), c.prefix()}));
+        heads.push_back(patch_attention(a.sight->blocks[std::size_t(block)], 0, h, n.readout()));
       image["attention"] = {
           {"block", block}, {"heads", heads}, {"rollout", a.sight->rollout}, {"relevance", a.sight->relevance}};
     }
@@ -145,7 +145,11 @@ bool draw(const PredictOptions& o, const TrainedNetwork& n, const std::vector<As
   Sheet sheet;
   sheet.title = "What the network looks at";
   sheet.subtitle = cat(n.description, "; ", c.describe());
-  sheet.from = n.class_token() ? "the class token" : "the mean of the patches";
+  const Readout readout = n.readout();
+  sheet.from = readout.prompts > 0   ? "the mean of the prompts"
+               : readout.class_token ? "the class token"
+                                     : "the mean of the patches";
+  sheet.tokens = c.tokens();
   sheet.scale = o.scale, sheet.block = block, sheet.grid = c.image_size / c.patch, sheet.format = n.format;
   for (const Asked& a : all) {
     if (!a.sight) continue;
@@ -158,7 +162,7 @@ bool draw(const PredictOptions& o, const TrainedNetwork& n, const std::vector<As
     row.pixels = a.pixels;
     for (const std::size_t k : likeliest(a.probabilities, 3)) row.top.emplace_back(n.classes[k], a.probabilities[k]);
     for (int h = 0; h < c.heads; ++h)
-      row.heads.push_back(patch_attention(a.sight->blocks[std::size_t(block)], 0, h, {n.class_token(), c.prefix()}));
+      row.heads.push_back(patch_attention(a.sight->blocks[std::size_t(block)], 0, h, n.readout()));
     row.rollout = a.sight->rollout, row.relevance = a.sight->relevance;
     sheet.rows.push_back(std::move(row));
   }
@@ -176,6 +180,7 @@ int predict(const PredictOptions& o, const std::vector<std::string>& flags) {
   });
   check(o.attention.empty() || why_no_charts().empty(), Kind::usage,
         [&] { return cat("--attention: ", why_no_charts()); });
+  check_no_file_of_a_run(o.attention), check_no_file_of_a_run(o.json);
   TrainedNetwork n = open_network(o.checkpoint, o.config, flags);
   const int depth = n.trainer().model().config.depth, block = o.block < 0 ? depth + o.block : o.block;
   check(block >= 0 && block < depth, Kind::usage, [&] {
@@ -210,7 +215,8 @@ void add_predict_command(CLI::App& app, std::function<int()>& run) {
       "the end, the others are answered all the same, and the exit code is 1. Computed in fp32 unless --precision "
       "says\n"
       "otherwise. With --attention FILE.png one sheet shows, for every image, where each head of one block looks\n"
-      "(from the class token), attention rollout through all blocks (arXiv:2005.00928), and which patches speak for "
+      "(from the class token, or what else the head reads), attention rollout through all blocks (arXiv:2005.00928), "
+      "and which patches speak for "
       "the\n"
       "likeliest class (attention times its gradient, arXiv:2103.15679). Examples:\n\n"
       "  evergrad predict --checkpoint runs/first cat.jpg dog.png --top 3\n"

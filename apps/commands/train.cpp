@@ -18,7 +18,7 @@ void add_train_options(CLI::App& sub, TrainOptions& o, std::string& config) {
   sub.add_option("--method", o.method, "Update rule, name[:key=value...]")->capture_default_str()->group("Training");
   add_data_options(sub, o.data);
   add_training_options(sub, o.training);
-  add_model_options(sub, o.model);
+  add_model_options(sub, o.model), add_start_options(sub, o.model);
   add_machine_options(sub, o.machine);
   add_config_option(sub, config);
 }

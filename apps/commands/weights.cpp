@@ -3,6 +3,7 @@
 #include <memory>
 
 #include "apps/command.h"
+#include "apps/run/run_folder.h"
 #include "apps/weights/check_case.h"
 #include "apps/weights/init_flags.h"
 
@@ -22,12 +23,17 @@ void print(const ModelWeights& w, const std::vector<std::string>& notes) {
   for (const std::string& note : notes) std::cout << "  " << note << '\n';
   VitConfig c = w.config;
   c.classes = std::max(1, c.classes);
-  std::cout << c.describe() << (w.config.classes == 0 ? " (the head is yet to be drawn)" : "") << '\n';
+  std::string text = c.describe();
+  const std::string one = ", 1 classes";
+  if (const std::size_t at = text.find(one); w.config.classes == 0 && at != std::string::npos)
+    text.replace(at, one.size(), ", no head yet");
+  std::cout << text << '\n';
 }
 
 int run_import(const ImportCommand& o) {
   check(!o.out.empty() || !o.check.empty(), Kind::usage,
         [] { return std::string("give -o FILE for the result, or --check CASE, or both"); });
+  check_no_file_of_a_run(o.out);
   std::vector<std::string> notes;
   ModelWeights w = read_weights(o.file, o.options, &notes);
   VitConfig target = w.config;
@@ -62,6 +68,7 @@ struct ExportCommand {
 };
 
 int run_export(const ExportCommand& o) {
+  check_no_file_of_a_run(o.out);
   std::vector<std::string> notes;
   const ModelWeights w = read_weights(o.from, o.options, &notes);
   const bool hugging_face = o.names == "hf";

@@ -13,7 +13,9 @@ std::size_t at(std::int64_t i) { return static_cast<std::size_t>(i); }
 
 std::vector<double> start_row(std::int64_t tokens, const Readout& r) {
   std::vector<double> row(at(tokens), 0.0);
-  if (r.class_token)
+  if (r.prompts > 0)
+    std::fill(row.begin(), row.begin() + r.prompts, 1.0 / double(r.prompts));
+  else if (r.class_token)
     row[0] = 1.0;
   else
     std::fill(row.begin() + r.prefix, row.end(), 1.0 / double(tokens - r.prefix));

@@ -15,11 +15,12 @@
 
 namespace eg {
 
-/// Which rows of a matrix over tokens make the answer: the class token's (row 0), or, where the head reads the mean of
-/// the patches, the mean of the patches' rows.
+/// Which rows of a matrix over tokens make the answer: the class token's (row 0), or, where the head reads a mean, the
+/// mean of the patches' rows, or of the prompts', which stand first.
 struct Readout {
   bool class_token = true;
-  std::int64_t prefix = 1;  // tokens in front of the patches
+  std::int64_t prefix = 1;   // tokens in front of the patches, prompts among them
+  std::int64_t prompts = 0;  // above 0: the head reads their mean
 };
 
 /// What the readout takes from each patch, one number per patch, through all blocks (first block first). The blocks' maps

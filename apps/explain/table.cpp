@@ -55,7 +55,8 @@ constexpr const char* kColumns =
     "  kept MB    what forward leaves in memory because backward will read it\n"
     "  FLOP/B     arithmetic intensity, GFLOP over MB: work that is done with each byte that is moved\n"
     "  ms         the floor, no implementation on this machine is faster: the larger of GFLOP over the machine's\n"
-    "             arithmetic and MB over its memory speed (the roofline of Williams, Waterman and Patterson 2009)\n"
+    "             arithmetic and MB over its memory speed (the roofline of Williams, Waterman and Patterson 2009).\n"
+    "             Both speeds are measured now unless they are given: on a busy machine they come out too low\n"
     "  %          its share of the step's floor\n"
     "  bound      which of the two it is; memory where FLOP/B lies below the machine's ridge\n";
 

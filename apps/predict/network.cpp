@@ -9,6 +9,7 @@
 
 #include "apps/diagnosis/attention_flow.h"
 #include "apps/setup.h"
+#include "apps/weights/init_flags.h"
 #include "autograd/functions.h"
 #include "autograd/tape.h"
 
@@ -101,7 +102,10 @@ TrainedNetwork open_network(const std::string& checkpoint, const std::string& co
                             const std::vector<std::string>& flags) {
   const std::string file = config.empty() ? config_of(checkpoint) : config;
   check(!file.empty(), Kind::usage, [&] {
-    return cat("no config.toml lies beside ", checkpoint, " or in the two folders above it; give --config FILE");
+    return cat("no config.toml lies beside ", checkpoint, " or in the two folders above it; ",
+               is_weights_file(checkpoint) ? "such a file of weights answers once a run has started from it (evergrad "
+                                             "train --init)"
+                                           : "give --config FILE");
   });
   TrainedNetwork n;
   std::string unused;
@@ -173,7 +177,7 @@ Sight look(TrainedNetwork& n, const Tensor& image) {
     slopes.push_back(
         attention_gradient(qkv[std::size_t(b)], arrived[std::size_t(b)].to_host(), 1, c.tokens(), c.heads));
   }
-  const Readout readout{c.class_token, c.prefix()};
+  const Readout readout = n.readout();
   s.rollout = attention_rollout(s.blocks, readout);
   s.relevance = attention_relevance(s.blocks, slopes, readout);
   return s;

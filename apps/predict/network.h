@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "apps/continual/evaluate.h"
+#include "apps/diagnosis/attention_flow.h"
 #include "apps/diagnosis/attention_maps.h"
 #include "apps/training/training.h"
 
@@ -23,8 +24,11 @@ struct TrainedNetwork {
 
   Trainer& trainer() const { return run ? run->trainer : training->trainer; }
   const std::shared_ptr<const Dataset>& data() const { return run ? run->plan.data() : training->data; }
-  /// The readout's attention goes from the class token, or from all patches where the head reads their mean.
-  bool class_token() const { return trainer().model().config.class_token; }
+  /// From where the readout's attention goes: the class token, or the patches or prompts where the head reads their mean.
+  Readout readout() const {
+    const VitConfig& c = trainer().model().config;
+    return {!c.pools_mean(), c.prefix(), c.prompt_tokens()};
+  }
 };
 
 /// Opens a checkpoint of `train` or `continual` with the configuration of its run (empty `config`: the config.toml beside

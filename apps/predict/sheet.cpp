@@ -54,7 +54,7 @@ class Painter {
   /// Attention that is spread evenly is no finding: its colours end at three times the even share at least, so that it
   /// stays dark, and a map that is nearly flat does not look like one that is not.
   double top_of(const std::vector<double>& attention) const {
-    return std::max(*std::max_element(attention.begin(), attention.end()), 3.0 / double(attention.size()));
+    return std::max(*std::max_element(attention.begin(), attention.end()), 3.0 / double(sheet_.tokens));
   }
 
   /// The image, and over it the map, when there is one, with colours from 0 to `largest`.
@@ -250,7 +250,7 @@ void write_sheet(const std::filesystem::path& path, const Sheet& sheet) {
       cat("head h: where ", sheet.from, " looks in block ", sheet.block,
           "; at the right its largest share on one patch "
           "(evenly spread: ",
-          fixed(100.0 / (double(sheet.grid) * sheet.grid), 1), "%)"),
+          fixed(100.0 / double(sheet.tokens), 1), "%)"),
       "attention rollout: the mean over heads, followed through all blocks (Abnar and Zuidema 2020)",
       "why: attention times the gradient of that class's logit, through all blocks (Chefer, Gur and Wolf 2021)",
       "Colours are interpolated between the centres of the patches; those of heads and rollout end at no less than "

@@ -20,10 +20,11 @@ struct SheetRow {
 };
 struct Sheet {
   std::string title, subtitle;
-  std::string from;  // what attention goes from: "the class token", "all patches"
-  int block = 0;     // whose heads are shown
-  int grid = 8;      // patches along a side
-  int scale = 2;     // pixels of the PNG per unit of the drawing, along a side
+  std::string from;         // what attention goes from: "the class token", "all patches"
+  int block = 0;            // whose heads are shown
+  std::int64_t tokens = 0;  // of the network, prefix and patches: an even share of attention is one of them
+  int grid = 8;             // patches along a side
+  int scale = 2;            // pixels of the PNG per unit of the drawing, along a side
   ImageFormat format;
   std::vector<SheetRow> rows;
 };

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "engine/error.h"
 
@@ -134,6 +135,22 @@ std::string run_name(const std::string& method, std::uint64_t seed) {
 
 void write_json(const fs::path& path, const nlohmann::json& json) {
   write_file(path, json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + '\n');
+}
+
+void check_no_file_of_a_run(const std::filesystem::path& file) {
+  if (file.empty()) return;
+  std::error_code unknown;
+  const std::filesystem::path whole = std::filesystem::absolute(file, unknown).lexically_normal();
+  const std::filesystem::path folder = whole.parent_path();
+  const std::set<std::string> records = {"config.toml", "metrics.jsonl", "summary.json", "ranks.jsonl", ".lock"};
+  const bool record = records.contains(whole.filename().string()) && std::filesystem::exists(whole, unknown) &&
+                      std::filesystem::exists(folder / "config.toml", unknown);
+  const bool checkpoint =
+      folder.filename() == "checkpoints" && std::filesystem::exists(folder.parent_path() / "config.toml", unknown);
+  check(!record && !checkpoint, Kind::usage, [&] {
+    return cat(file.string(), " belongs to the run in ", (checkpoint ? folder.parent_path() : folder).string(),
+               ", which could not go on without it; name another file");
+  });
 }
 
 }  // namespace eg

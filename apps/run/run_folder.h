@@ -43,4 +43,8 @@ std::string run_name(const std::string& method, std::uint64_t seed);
 /// Writes JSON, indented by two, atomically. A number that is not finite becomes null. Throws Error{io}.
 void write_json(const std::filesystem::path& path, const nlohmann::json& json);
 
+/// Throws Error{usage} when a result is to be written over a file by which a run lives: its configuration, its records, or
+/// anything in its checkpoints.
+void check_no_file_of_a_run(const std::filesystem::path& file);
+
 }  // namespace eg

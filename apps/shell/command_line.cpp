@@ -46,6 +46,7 @@ Flag flag_of(const CLI::Option& option) {
   for (const std::string& name : option.get_lnames()) flag.names.push_back("--" + name);
   if (option.get_items_expected_max() > 0) read_type(option.get_type_name(), flag);
   if (option.get_items_expected_max() > 0 && flag.value.empty()) flag.value = "TEXT";
+  if (flag.names.empty()) flag.value = option.get_name(true);  // "FILE"
   flag.help = option.get_description(), flag.otherwise = option.get_default_str(), flag.group = option.get_group();
   add_names(flag);
   return flag;

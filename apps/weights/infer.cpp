@@ -1,6 +1,8 @@
 // apps/weights/infer.cpp - see infer.h.
 #include "apps/weights/infer.h"
 
+#include <algorithm>
+#include <array>
 #include <charconv>
 #include <cmath>
 #include <utility>
@@ -20,6 +22,9 @@ constexpr std::pair<const char*, const char*> kUnsupported[] = {{"dist_token", "
                                                                 {"decoder", "a decoder"},
                                                                 {"_g.", "gated MLPs"},
                                                                 {"w12", "gated MLPs"}};
+
+constexpr std::array kKnown{"patch_embed.", "pos_embed", "cls_token", "reg_token",
+                            "blocks.",      "norm.",     "fc_norm.",  "head."};
 
 std::string unsupported(const std::string& name) {
   for (const auto& [part, what] : kUnsupported)
@@ -48,6 +53,16 @@ class Inference {
     if (notes_) notes_->push_back(text);
   }
   [[noreturn]] void refuse(const std::string& why) const { fail(Kind::format, cat(source_, ": ", why)); }
+
+  /// Names that no tensor of a Vision Transformer has, for messages about one that is missing: it may be among them.
+  std::string strangers() const {
+    std::vector<std::string> names;
+    for (const auto& [name, tensor] : all_) {
+      const bool known = std::any_of(kKnown.begin(), kKnown.end(), [&](const char* k) { return name.starts_with(k); });
+      if (!known) names.push_back(in_file(name, hf_));
+    }
+    return names.empty() ? "" : cat("; tensors that evergrad does not know: ", some_of(names));
+  }
 
   /// The tensor that sizes are read off, with the rank it must have and no empty axis.
   const Tensor& needed(const std::string& name, int rank) const {
@@ -104,9 +119,10 @@ class Inference {
     const bool fc = has("fc_norm.weight") || has("fc_norm.bias");
     const bool mean = o_.pool.empty() ? !c_.class_token || fc : o_.pool != "token";
     check(mean || c_.class_token, Kind::usage,
-          [&] { return cat("--pool token: ", source_, " has no class token; use --pool mean"); });
-    check(o_.pool != "mean-with-token" || c_.class_token, Kind::usage,
-          [&] { return cat("--pool mean-with-token: ", source_, " has no class token; use --pool mean"); });
+          [&] { return cat("--pool token: ", source_, " has no class token; use --pool mean", strangers()); });
+    check(o_.pool != "mean-with-token" || c_.class_token, Kind::usage, [&] {
+      return cat("--pool mean-with-token: ", source_, " has no class token; use --pool mean", strangers());
+    });
     c_.mean_pool = mean && c_.class_token;
     c_.norm_first = mean && !fc;
     if (o_.pool.empty() && c_.class_token)
@@ -152,7 +168,8 @@ class Inference {
     const std::int64_t side = only ? patches_only : with_prefix;
     if (side == 0 || side * c_.patch > 16384)
       refuse(cat("tensor ", in_file("pos_embed", hf_), " has shape ", pos.shape(), "; ", rows,
-                 " positions are no square ", "grid, with or without ", prefix, " for class token and registers"));
+                 " positions are no square ", "grid, with or without ", prefix, " for class token and registers",
+                 strangers()));
     c_.image_size = int(side) * c_.patch;
     if (pos.dim(2) != c_.dim || pos.dim(0) != 1) return;  // compare() says what is wrong
     if (only && prefix > 0 && c_.registers == 0) {

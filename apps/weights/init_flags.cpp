@@ -3,9 +3,23 @@
 
 #include <CLI/CLI.hpp>
 
+#include "engine/error.h"
 #include "engine/safetensors.h"
 
 namespace eg {
+namespace {
+
+/// What goes wrong with the file is said to be --init's: a run may be opened long after it began.
+ModelWeights read_init(const ModelOptions& o, const ImportOptions& i, std::vector<std::string>* notes) {
+  try {
+    return read_weights(o.init, i, notes);
+  } catch (const Error& e) {
+    fail(e.kind, cat("the weights that the run starts from, --init ", o.init, ": ", e.what()));
+  }
+}
+
+}  // namespace
+
 void apply_init(const CLI::App& sub, ModelOptions& o) {
   if (o.init.empty()) return;
   const auto given = [&](const char* flag) { return sub.get_option(flag)->count() > 0; };
@@ -14,7 +28,7 @@ void apply_init(const CLI::App& sub, ModelOptions& o) {
   if (given("--norm-eps")) i.eps = o.norm_eps;
   if (given("--pool")) i.pool = o.pool;
   if (given("--gelu")) i.gelu = o.gelu;
-  const ModelWeights w = read_weights(o.init, i, nullptr);
+  const ModelWeights w = read_init(o, i, nullptr);
   const VitConfig& c = w.config;
   const auto fixed = [&](const char* flag, auto& value, const auto& theirs, bool zero_is_open = false) {
     const bool open = !given(flag) || (zero_is_open && value == std::decay_t<decltype(value)>{});
@@ -45,7 +59,7 @@ std::shared_ptr<const ModelWeights> initial_weights(const ModelOptions& o, const
   if (o.init.empty()) return nullptr;
   ImportOptions i;
   i.heads = o.heads, i.eps = o.norm_eps, i.pool = o.pool, i.gelu = o.gelu;
-  return std::make_shared<const ModelWeights>(fitted(read_weights(o.init, i, notes), target, notes));
+  return std::make_shared<const ModelWeights>(fitted(read_init(o, i, notes), target, notes));
 }
 
 bool is_weights_file(const std::string& path) {

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <nlohmann/json.hpp>
 
+#include "apps/plugin.h"
 #include "apps/run/checkpoint.h"
 #include "apps/run/config.h"
 #include "apps/setup.h"
@@ -22,6 +23,19 @@ bool any_matches(const std::vector<std::string>& patterns, const std::string& na
   return false;
 }
 
+/// An option that says otherwise than the file would make another network of the same weights.
+void check_agrees(const ImportOptions& o, int heads, double eps, const std::string& pool, const std::string& gelu,
+                  const std::string& source) {
+  const auto agrees = [&](const char* flag, const auto& given, const auto& theirs, bool open) {
+    check(open || given == theirs, Kind::usage, [&] {
+      return cat(flag, ' ', given, " does not go with ", source, ", which says ", theirs,
+                 "; leave the flag out: the file brings it");
+    });
+  };
+  agrees("--heads", o.heads, heads, o.heads == 0), agrees("--eps (--norm-eps)", o.eps, eps, o.eps == 0.0);
+  agrees("--pool", o.pool, pool, o.pool.empty()), agrees("--gelu", o.gelu, gelu, o.gelu.empty());
+}
+
 /// What our metadata says, where the options leave it open. Throws Error{format} when it makes no sense.
 ImportOptions with_metadata(ImportOptions o, const SafetensorsFile& file) {
   const auto at = file.metadata().find("evergrad");
@@ -35,6 +49,7 @@ ImportOptions with_metadata(ImportOptions o, const SafetensorsFile& file) {
         (pool == "token" || pool == "mean" || pool == "mean-with-token") && (gelu == "erf" || gelu == "tanh");
     check(heads > 0 && heads <= 65536 && eps > 0.0 && eps <= 1.0 && known, Kind::format,
           [&] { return cat(file.source(), ": the metadata 'evergrad' is ", at->second.substr(0, 200)); });
+    check_agrees(o, heads, eps, pool, gelu, file.source());
     if (o.heads == 0) o.heads = heads;
     if (o.eps == 0.0) o.eps = eps;
     if (o.pool.empty()) o.pool = pool;
@@ -113,12 +128,23 @@ std::int64_t classes_of(const VitConfig& config, std::int64_t size) {
   std::int64_t rest = size;
   for (const Param* p : parameters(model))
     if (p->module != eg::Module::head) rest -= padded(p->size());
-  for (std::int64_t classes = 1; classes * (config.dim + 1) <= rest; ++classes)
-    if (padded(classes) + padded(classes * config.dim) == rest) return classes;
-  return 0;
+  std::int64_t found = 0;
+  for (std::int64_t classes = 1; classes * (config.dim + 1) <= rest; ++classes) {
+    if (padded(classes) + padded(classes * config.dim) != rest) continue;
+    check(found == 0, Kind::usage, [&] {
+      return cat("the checkpoint of a network of width ", config.dim, " does not tell ", found, " classes from ",
+                 classes,
+                 ", because parameters are padded to 16 numbers; networks of width 16 and more can be taken out");
+    });
+    found = classes;
+  }
+  return found;
 }
 
-ModelWeights from_run(const fs::path& path) {
+ModelWeights from_run(const fs::path& path, const ImportOptions& options, std::vector<std::string>* notes) {
+  check(options.drop.empty(), Kind::usage, [&] {
+    return cat("--drop ", options.drop[0], " is for files of other libraries; ", path.string(), " belongs to a run");
+  });
   const Checkpoint checkpoint = open_checkpoint(path);
   const std::string config_file = config_of(path);
   check(!config_file.empty(), Kind::io, [&] {
@@ -129,7 +155,13 @@ ModelWeights from_run(const fs::path& path) {
   const auto current = checkpoint.state.find("current");
   const bool told = current != checkpoint.state.end() && current->is_object() && current->contains("method");
   check(!stream || told, Kind::format, [&] { return cat(path.string(), " does not say which method it belongs to"); });
+  if (config.find("plugin")) load_plugins(config.text("plugin"));
   const std::string method = stream ? current->at("method").get<std::string>() : config.text("method");
+  if (notes && stream) {
+    std::string who = cat("trained with ", method);
+    if (current->contains("seed")) who += cat(", seed ", current->at("seed").get<std::uint64_t>());
+    notes->push_back(who + "; other checkpoints of the run hold its other methods and seeds");
+  }
   const SafetensorsEntry* entry = checkpoint.tensors.find("ema");
   if (!entry) entry = checkpoint.tensors.find("weights");
   check(entry != nullptr, Kind::format, [&] {
@@ -140,7 +172,8 @@ ModelWeights from_run(const fs::path& path) {
   const ModelChange change = model_change(parse_method(method));
   check(!change.crelu && !change.prompts.pool, Kind::usage, [&] {
     return cat(path.string(), " was trained with ", method, ", whose ", change.crelu ? "concatenated ReLU" : "prompts",
-               " neither timm nor Hugging Face has; weights of other methods can be taken out");
+               " neither timm nor Hugging Face has; where the run had other methods, give one of their checkpoints "
+               "(checkpoints/step-N.safetensors)");
   });
 
   ModelWeights w;
@@ -150,6 +183,8 @@ ModelWeights from_run(const fs::path& path) {
   check(w.config.classes > 0 && entry->shape.rank() == 1, Kind::format, [&] {
     return cat(w.source, ": the tensor ", entry->name, ' ', entry->shape, " does not fit the model of ", config_file);
   });
+  check_agrees(options, w.config.heads, w.config.eps, pool_name(w.config),
+               w.config.gelu == GeluKind::tanh ? "tanh" : "erf", w.source);
   Vit model = make_vit(w.config);
   const std::vector<Param*> params = parameters(model);
   ParamArena arena;
@@ -163,9 +198,9 @@ ModelWeights from_run(const fs::path& path) {
 
 ModelWeights read_weights(const fs::path& path, const ImportOptions& options, std::vector<std::string>* notes) {
   std::error_code error;
-  if (fs::is_directory(path, error) || path.extension() == ".json") return from_run(path);
+  if (fs::is_directory(path, error) || path.extension() == ".json") return from_run(path, options, notes);
   const SafetensorsFile file = SafetensorsFile::open(path);
-  if (file.find("weights") && file.find("step_record")) return from_run(path);
+  if (file.find("weights") && file.find("step_record")) return from_run(path, options, notes);
   return from_file(file, options, notes);
 }
 

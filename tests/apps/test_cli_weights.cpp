@@ -163,3 +163,44 @@ TEST_CASE("eval: tests an imported file on the classes that its head knows, and 
   check_refused(evergrad(Args{"eval", "--checkpoint", w.string(), "--classes", "4"} + data), 2,
                 {"no head for 4 classes"});
 }
+
+TEST_CASE(
+    "export, import, predict: what contradicts the file, or would overwrite a run, is refused and nothing changes") {
+  const TemporaryFolder folder;
+  const fs::path init = imported(folder);
+  const auto refused = [&](const Args& args, const char* part) {
+    const Ended e = evergrad(args);
+    INFO(e.all());
+    CHECK(e.code == 2);
+    CHECK(contains(e.err, part));
+  };
+  const std::string out = (folder / "again.safetensors").string();
+  refused({"import", init.string(), "-o", out, "--heads", "4"}, "--heads 4 does not go with");
+  refused({"import", init.string(), "-o", out, "--gelu", "tanh"}, "--gelu tanh does not go with");
+  refused(stream(folder / "run", init) + Args{"--norm-eps", "1e-3"}, "which says 1e-06");
+  CHECK_FALSE(fs::exists(out));
+  CHECK_FALSE(fs::exists(folder / "run"));
+
+  const fs::path run = folder / "run";
+  REQUIRE(evergrad(stream(run, init)).code == 0);
+  CHECK(fs::path(Config::read(run / "config.toml").text("init")).is_absolute());
+  refused({"export", run.string(), "-o", out, "--heads", "4"}, "--heads 4 does not go with");
+  refused({"export", run.string(), "-o", out, "--drop", "head.*"}, "--drop head.* is for files");
+  const std::string config = read_file(run / "config.toml");
+  refused({"export", run.string(), "-o", (run / "config.toml").string()}, "belongs to the run in");
+  refused({"predict", "--checkpoint", run.string(), "--test-images", "1", "--json", (run / "metrics.jsonl").string()},
+          "belongs to the run in");
+  for (const auto& file : fs::directory_iterator(run / "checkpoints"))
+    refused({"export", run.string(), "-o", file.path().string()}, "belongs to the run in");
+  CHECK(read_file(run / "config.toml") == config);
+  const Ended whose = evergrad({"export", run.string(), "-o", out});
+  CHECK(contains(whose.out, "trained with "));
+  CHECK(contains(whose.out, ", seed 1; other checkpoints"));
+
+  fs::remove(init);
+  const Ended gone = evergrad(stream(run, init) + Args{"--resume"});
+  CHECK(gone.code == 1);
+  CHECK(contains(gone.err, "the weights that the run starts from, --init "));
+  refused({"predict", "--checkpoint", out, "--test-images", "1"}, "evergrad train --init");
+  CHECK_FALSE(contains(evergrad({"explain", "--help"}).out, "--init"));
+}

@@ -80,17 +80,17 @@ TEST_CASE("attention flow: rollout and relevance are the products of whole matri
         times(mixed(heads, n, 1.0, 1.0, [&](std::size_t i) { return std::max(0.0, blocks[b].p[i] * slopes[b][i]); }),
               relevance);
   }
-  for (const bool class_token : {true, false}) {
-    const Readout readout{class_token, prefix};
+  for (const Readout readout : {Readout{true, prefix}, Readout{false, prefix}, Readout{false, prefix, 2}}) {
+    // The rows whose mean the head reads: the class token's, the patches', the first two of prompts.
+    const std::size_t first = readout.class_token || readout.prompts ? 0 : prefix;
+    const std::size_t last = readout.class_token ? 1 : readout.prompts ? 2 : n;
     const std::vector<double> a = attention_rollout(blocks, readout), r = attention_relevance(blocks, slopes, readout);
     REQUIRE(a.size() == n - prefix);
     for (std::size_t k = 0; k < a.size(); ++k) {
-      double expected_a = rollout[0][k + prefix], expected_r = relevance[0][k + prefix];
-      if (!class_token) {
-        expected_a = expected_r = 0.0;
-        for (std::size_t q = prefix; q < n; ++q)
-          expected_a += rollout[q][k + prefix] / (n - prefix), expected_r += relevance[q][k + prefix] / (n - prefix);
-      }
+      double expected_a = 0.0, expected_r = 0.0;
+      for (std::size_t q = first; q < last; ++q)
+        expected_a += rollout[q][k + prefix] / double(last - first),
+            expected_r += relevance[q][k + prefix] / double(last - first);
       CHECK(a[k] == doctest::Approx(expected_a).epsilon(1e-12));
       CHECK(r[k] == doctest::Approx(expected_r).epsilon(1e-12));
     }

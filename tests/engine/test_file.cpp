@@ -1,6 +1,7 @@
 // tests/engine/test_file.cpp - atomic replacement, checksums, and what the file system can do to us.
 #include <doctest/doctest.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -73,6 +74,18 @@ TEST_CASE("atomic file: a missing folder is an error with the path and the reaso
   const std::string text = error_text(Kind::io, [&] { write_file(folder / "no" / "file", "x"); });
   CHECK(text.find((folder / "no" / "file").string()) != std::string::npos);
   CHECK(text.find("No such file or directory") != std::string::npos);
+}
+
+TEST_CASE("atomic file: a link's target is replaced, not the link; a pipe is refused and stays") {
+  const TemporaryFolder folder;
+  write_file(folder / "target", "old");
+  std::filesystem::create_symlink("target", folder / "link");
+  write_file(folder / "link", "new");
+  CHECK(std::filesystem::is_symlink(folder / "link"));
+  CHECK(read_file(folder / "target") == "new");
+  REQUIRE(::mkfifo((folder / "pipe").c_str(), 0600) == 0);
+  CHECK_THROWS_AS(write_file(folder / "pipe", "x"), Error);
+  CHECK(std::filesystem::is_fifo(folder / "pipe"));
 }
 
 TEST_CASE("atomic file: a full disk leaves the old file and no temporary") {
