@@ -114,6 +114,7 @@ TrainedNetwork open_network(const std::string& checkpoint, const std::string& co
     CLI::App app("", "continual");
     add_continual_options(app, o, unused);
     configure(app, o.machine, file, flags);
+    o.model.init.clear();  // the checkpoint holds all weights
     open_run(n, o, checkpoint);
   } else {
     TrainOptions o;

@@ -201,6 +201,7 @@ TEST_CASE(
   const Ended gone = evergrad(stream(run, init) + Args{"--resume"});
   CHECK(gone.code == 1);
   CHECK(contains(gone.err, "the weights that the run starts from, --init "));
+  CHECK(evergrad({"predict", "--checkpoint", run.string(), "--test-images", "1"}).code == 0);
   refused({"predict", "--checkpoint", out, "--test-images", "1"}, "evergrad train --init");
   CHECK_FALSE(contains(evergrad({"explain", "--help"}).out, "--init"));
 }
