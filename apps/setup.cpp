@@ -111,7 +111,8 @@ std::string joined(const std::vector<std::string>& parts) {
 }  // namespace
 
 bool is_record(std::string_view key) {
-  return key == kSettingsKey || key == kRanksKey || key == kKernelChoicesKey || key == kKernelDeviceKey;
+  return key == kSettingsKey || key == kRanksKey || key == kKernelChoicesKey || key == kKernelDeviceKey ||
+         key == kInitKey;
 }
 
 void check_resumable(const RunFolder& folder, const Config& now) { check_resumable(folder.path(), now); }
@@ -122,6 +123,7 @@ void check_resumable(const std::filesystem::path& folder, const Config& now) {
   if (now.find("kernels") && !before.find("kernels")) before.set("kernels", to_string(KernelMode::hand));
   std::set<std::string, std::less<>> free{
       "checkpoint-seconds", "workers", "no-graph", "plugin", "zero", kRanksKey, kKernelChoicesKey, kKernelDeviceKey};
+  if (!before.find(kInitKey)) free.insert(kInitKey);  // a run of before it was kept
   // Another number of ranks has other shares of the cores.
   if (ranks_of(before) != ranks_of(now)) free.insert("threads");
   // The flags first: a changed --lr explains more than the changed settings that follow from it.

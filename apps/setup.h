@@ -44,6 +44,8 @@ constexpr const char* kRanksKey = "ranks";
 /// In config.toml of a run that chooses kernels: "call = kernel" for each choice, and the device that made them
 /// (run/kernel_record.h).
 constexpr const char *kKernelChoicesKey = "kernel-choices", *kKernelDeviceKey = "kernel-device";
+/// In config.toml of a run that starts from --init: a checksum of these weights, which resuming compares.
+constexpr const char* kInitKey = "init-checksum";
 /// True for the keys above: records of what a run did, not flags.
 bool is_record(std::string_view key);
 /// Throws Error{usage} that names the first flag, and both its values, in which `now` is not the configuration that the

@@ -239,6 +239,7 @@ Config Plan::config() const {
     c.set("sweep-tasks", o_.sweep_tasks);
   }
   c.set(kSettingsKey, settings_);
+  if (init_) c.set(kInitKey, checksum_of(*init_));
   c.set("probe", o_.probe), c.set("probe-images", o_.probe_images), c.set("test-earlier", o_.test_earlier),
       c.set("test-during", o_.test_during), c.set("checkpoint-seconds", o_.checkpoint_seconds);
   write_shared(c, o_.data, o_.training, o_.model, machine_);

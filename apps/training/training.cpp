@@ -43,11 +43,12 @@ TrainerConfig trainer_config(const TrainOptions& o, const ResolvedMachine& m, co
   return c;
 }
 
-Config resolved(const TrainOptions& o, const ResolvedMachine& m, std::int64_t classes, const std::string& settings) {
+Config resolved(const TrainOptions& o, const ResolvedMachine& m, std::int64_t classes, const TrainerConfig& trainer) {
   Config c;
   c.set("stream", o.data.stream), c.set("data", o.data.data), c.set("classes", std::int64_t(classes)),
       c.set("method", o.method);
-  c.set(kSettingsKey, settings);
+  c.set(kSettingsKey, method_settings(trainer));
+  if (trainer.init) c.set(kInitKey, checksum_of(*trainer.init));
   c.set("seed", std::int64_t(o.seed)), c.set("checkpoint-seconds", o.checkpoint_seconds);
   write_shared(c, o.data, o.training, o.model, m);
   return c;
@@ -72,7 +73,7 @@ class Training {
         data_(open_data(o_.data)),
         task_(whole_dataset(*data_, o_.classes, o_.training.train_limit, o_.training.test_limit, 0.0, o_.seed)),
         settings_(shared(trainer_config(o_, machine_, *data_, task_, &init_notes_))),
-        config_(resolved(o_, machine_, task_.head_classes, method_settings(settings_))),
+        config_(resolved(o_, machine_, task_.head_classes, settings_)),
         folder_(open_agreed_folder()),
         progress_(rank_progress(*ranks_)) {
     if (folder_.continues())

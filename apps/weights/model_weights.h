@@ -19,6 +19,9 @@ struct ModelWeights {
   std::map<std::string, Tensor> tensors;  // on the host, f32 or f64
 };
 
+/// Of names and bytes, as text: the same for weights that make the same run.
+std::string checksum_of(const ModelWeights& weights);
+
 /// What shapes cannot tell. Zero, negative and empty: what the file's metadata says, else timm's or Hugging Face's
 /// default.
 struct ImportOptions {

@@ -1,6 +1,7 @@
 // apps/weights/read.cpp - weights from a file, or from a run of ours.
 #include <algorithm>
 #include <cmath>
+#include <cstdio>
 #include <nlohmann/json.hpp>
 
 #include "apps/plugin.h"
@@ -8,6 +9,7 @@
 #include "apps/run/config.h"
 #include "apps/setup.h"
 #include "apps/weights/infer.h"
+#include "engine/file.h"
 #include "engine/safetensors.h"
 #include "layers/freeze.h"
 #include "optim/optimizer.h"
@@ -202,6 +204,17 @@ ModelWeights read_weights(const fs::path& path, const ImportOptions& options, st
   const SafetensorsFile file = SafetensorsFile::open(path);
   if (file.find("weights") && file.find("step_record")) return from_run(path, options, notes);
   return from_file(file, options, notes);
+}
+
+std::string checksum_of(const ModelWeights& weights) {
+  Checksum sum;
+  for (const auto& [name, tensor] : weights.tensors) {
+    sum.update(std::as_bytes(std::span(name)));
+    sum.update({static_cast<const std::byte*>(tensor.data()), tensor.bytes()});
+  }
+  char text[17];
+  std::snprintf(text, sizeof text, "%016llx", static_cast<unsigned long long>(sum.value()));
+  return text;
 }
 
 void load_weights(const ModelWeights& weights, std::span<Param* const> params) {

@@ -197,6 +197,10 @@ TEST_CASE(
   CHECK(contains(whose.out, "trained with "));
   CHECK(contains(whose.out, ", seed 1; other checkpoints"));
 
+  // Other weights under the same name would make another run.
+  const fs::path other = imported(folder, "timm_registers", {"--image-size", "16"});
+  REQUIRE(evergrad({"export", run.string(), "-o", other.string()}).code == 0);
+  refused(stream(run, init) + Args{"--resume"}, "init-checksum was");
   fs::remove(init);
   const Ended gone = evergrad(stream(run, init) + Args{"--resume"});
   CHECK(gone.code == 1);
