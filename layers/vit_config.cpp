@@ -178,8 +178,8 @@ std::string VitConfig::describe() const {
   const double gflop = std::round(exact / unit) * unit;
   return cat("ViT ", image_size, "/", patch, ", width ", dim, ", ", depth, " blocks, ", heads, " heads, ", tokens(),
              " tokens", prompts.pool ? cat(" (", prompt_tokens(), " of prompts)") : "", ", ",
-             activation == Activation::crelu ? "CReLU, " : "", classes, " classes: ", parameter_count(),
-             " parameters, ", gflop, " GFLOP per training image");
+             activation == Activation::crelu ? "CReLU, " : "", classes ? cat(classes, " classes") : "no head yet", ": ",
+             parameter_count(), " parameters, ", gflop, " GFLOP per training image");
 }
 
 }  // namespace eg

@@ -21,13 +21,7 @@ struct ImportCommand {
 
 void print(const ModelWeights& w, const std::vector<std::string>& notes) {
   for (const std::string& note : notes) std::cout << "  " << note << '\n';
-  VitConfig c = w.config;
-  c.classes = std::max(1, c.classes);
-  std::string text = c.describe();
-  const std::string one = ", 1 classes";
-  if (const std::size_t at = text.find(one); w.config.classes == 0 && at != std::string::npos)
-    text.replace(at, one.size(), ", no head yet");
-  std::cout << text << '\n';
+  std::cout << w.config.describe() << '\n';
 }
 
 int run_import(const ImportCommand& o) {

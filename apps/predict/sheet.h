@@ -20,7 +20,7 @@ struct SheetRow {
 };
 struct Sheet {
   std::string title, subtitle;
-  std::string from;         // what attention goes from: "the class token", "all patches"
+  std::string from;         // what attention goes from: "the class token", "the mean of the patches"
   int block = 0;            // whose heads are shown
   std::int64_t tokens = 0;  // of the network, prefix and patches: an even share of attention is one of them
   int grid = 8;             // patches along a side

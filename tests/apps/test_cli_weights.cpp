@@ -209,3 +209,15 @@ TEST_CASE(
   refused({"predict", "--checkpoint", out, "--test-images", "1"}, "evergrad train --init");
   CHECK_FALSE(contains(evergrad({"explain", "--help"}).out, "--init"));
 }
+
+TEST_CASE("export: a network too narrow for its checkpoint to tell the classes is refused, not written with fewer") {
+  const TemporaryFolder folder;
+  const std::string run = (folder / "run").string(), out = (folder / "w.safetensors").string();
+  REQUIRE(evergrad({"train", "--stream",     "procedural", "--classes", "4", "--image-size", "8", "--patch",
+                    "4",     "--dim",        "12",         "--depth",   "1", "--heads",      "3", "--train-limit",
+                    "16",    "--test-limit", "8",          "--batch",   "8", "--epochs",     "1", "--threads",
+                    "1",     "--out",        run})
+              .code == 0);
+  check_refused(evergrad({"export", run, "-o", out}), 2, {"does not tell 3 classes from 4"});
+  CHECK_FALSE(fs::exists(out));
+}

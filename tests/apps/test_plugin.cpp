@@ -51,3 +51,14 @@ TEST_CASE("plugin: without it its method is unknown, and a resumed run may find 
   INFO(again.all());
   CHECK(again.code == 0);
 }
+
+TEST_CASE("plugin: the weights of a run of its method can be taken out, without a word about the plugin") {
+  const TemporaryFolder folder;
+  const std::string run = (folder / "run").string();
+  REQUIRE(evergrad(tiny_continual(run) + Args{"--plugin", EVERGRAD_PLUGIN_FILE, "--methods", "sgd+my-method"}).code ==
+          0);
+  const Ended e = evergrad({"export", run, "-o", (folder / "vit.safetensors").string()});
+  INFO(e.all());
+  CHECK(e.code == 0);
+  CHECK(contains(e.out, "trained with sgd+my-method"));
+}

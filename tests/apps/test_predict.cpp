@@ -289,3 +289,24 @@ TEST_CASE("predict: what a person must change is said, with the remedy") {
   check_refused(evergrad({"predict", "--checkpoint", (t.folder / "none").string(), "--config", config, "a.png"}), 1,
                 {"none"});
 }
+
+TEST_CASE("predict: maps start at what the head reads: the class token, the patches, or the prompts") {
+  const TemporaryFolder folder;
+  const auto readout = [&](const char* name, const Args& args) {
+    const std::string out = (folder / name).string();
+    const Ended e = evergrad(args + Args{"--stream",      "procedural", "--image-size", "8", "--patch", "4",
+                                         "--dim",         "16",         "--depth",      "1", "--heads", "2",
+                                         "--train-limit", "16",         "--test-limit", "8", "--batch", "8",
+                                         "--epochs",      "1",          "--threads",    "1", "--out",   out});
+    INFO(e.all());
+    REQUIRE(e.code == 0);
+    return open_network(out, "", {"--threads=1"}).readout();
+  };
+  CHECK(readout("token", {"train"}).class_token);
+  const Readout beside = readout("beside", {"train", "--pool", "mean-with-token"});
+  CHECK_FALSE(beside.class_token);
+  CHECK(beside.prefix == 1);
+  CHECK(readout("l2p",
+                {"continual", "--tasks", "1", "--classes-per-task", "2", "--methods", "l2p:pool=5:length=2:select=2"})
+            .prompts == 4);
+}

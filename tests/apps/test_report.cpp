@@ -181,6 +181,8 @@ TEST_CASE("report: folders of different protocols are never averaged, the same m
   data = data_of({a, longer});
   CHECK(data.at("groups").size() == 2);
   CHECK(contains(data.at("problems")[0].get<std::string>(), "2 different protocols"));
+  write_tables(data, folder / "tables");
+  CHECK(contains(read_file(folder / "tables" / "summary.csv"), "(protocol 2)"));
   // Folders of one name are told apart by their paths: nothing is averaged over rates, and nothing is hidden.
   fs::create_directories(folder / "b");
   const fs::path namesake = run("b/faster", {"--lr", "0.1", "--seeds", "2"});

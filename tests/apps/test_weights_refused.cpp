@@ -45,6 +45,9 @@ TEST_CASE("weights: missing, unknown and mis-shaped tensors are all listed, and 
     all.erase(name);
     return all;
   };
+  NamedTensors misspelt = without("cls_token");
+  misspelt["cls_tokn"] = good.at("cls_token");
+  CHECK(contains(refused(misspelt), "cls_tokn"));
   CHECK(contains(refused(without("patch_embed.proj.weight")), "no tensor patch_embed.proj.weight"));
   CHECK(contains(refused(without("pos_embed")), "no tensor pos_embed"));
   CHECK(contains(refused(with("pos_embed", Tensor::zeros({1, 18, 32}, DType::f32, kCpu))), "no square grid"));
