@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <cstring>
+#include <string>
+#include <vector>
 
 namespace eg {
 
@@ -11,12 +13,19 @@ ActivityProbe::ActivityProbe(const VitConfig& c, std::int64_t images, Device dev
       count_(Tensor::zeros({1}, DType::f64, kCpu)),
       device_(device) {}
 
-void ActivityProbe::offer(const Batch& batch) {
+void ActivityProbe::offer(const Batch& batch, Collectives& ranks) {
   double& count = *count_.data_as<double>();
   if (count > 0.0) return;
-  const std::int64_t n = std::min(batch.count, images_.dim(0));
-  std::memcpy(images_.data(), batch.images.data(), std::size_t(n) * images_.bytes() / std::size_t(images_.dim(0)));
-  count = double(n);
+  const std::size_t room = images_.bytes(), image = room / std::size_t(images_.dim(0));
+  std::string images(reinterpret_cast<const char*>(batch.images.data()),
+                     std::min(room, std::size_t(batch.count) * image));
+  if (batch.ranks > 1) {  // each has the next part of the batch
+    const std::vector<std::string> parts = ranks.all_gather_bytes(images);
+    images.clear();
+    for (const std::string& part : parts) images += part;
+  }
+  std::memcpy(images_.data(), images.data(), std::min(room, images.size()));
+  count = double(std::min(room, images.size()) / image);
 }
 
 double ActivityProbe::active_share(Vit& model, VitContext context) const {

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "data/loader.h"
+#include "engine/collectives/collectives.h"
 #include "layers/vit.h"
 
 namespace eg {
@@ -15,8 +16,9 @@ class ActivityProbe {
   ActivityProbe(const VitConfig& config, std::int64_t images, Device device);
   /// A new task begins: the images are those of its first batch.
   void forget() { count_.set_zero(); }
-  /// Takes the batch's first images, not augmented further, when there are none yet.
-  void offer(const Batch& batch);
+  /// Takes the batch's first images, not augmented further, when there are none yet. Where ranks share the batch they exchange
+  /// its images, so that all have the same ones: all call it together.
+  void offer(const Batch& batch, Collectives& ranks);
   /// The share of positive entries among the pre-activations of all MLPs (fau_sign of methods.md D.2). Changes nothing.
   double active_share(Vit& model, VitContext context) const;
   /// What a bitwise resume needs, by name.

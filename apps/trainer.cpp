@@ -6,7 +6,6 @@
 #include <cstring>
 #include <utility>
 
-#include "apps/distributed/sharded_optimizer.h"
 #include "apps/weights/model_weights.h"
 #include "autograd/functions.h"
 #include "engine/collectives/agree.h"
@@ -64,7 +63,6 @@ Trainer::Trainer(const TrainerConfig& config)
   freeze(params_, config.freeze);
   const DType activation = config.device.type == DeviceType::reference ? DType::f64 : config.vit.precision;
   ranks_ = config.ranks ? config.ranks : single_rank();
-  divided_ = config.zero && ranks_->size() > 1;
   arena_.build(params_, config.device, activation, narrow_gradients(config));
   arena_.initialise(params_, config.seed);
   if (config.init) load_weights(*config.init, params_);
@@ -86,20 +84,19 @@ Trainer::Trainer(const TrainerConfig& config)
     if (!p->frozen) all_gradients_.push_back({p->offset, p->offset + p->size()});
 
   graph_.watched_by(watchdog_of(*ranks_));
-  const Parameters parameters{params_, &arena_, config.vit.depth};
   buckets_.emplace(params_, arena_, config.vit.depth, ranks_, GradientBuckets::kLeastBytes, config.reduce_bf16);
   const Division division = buckets_->division();
+  if (config.zero && ranks_->size() > 1) {
+    check_divides(config.method);
+    division_ = division;
+    divided_ = std::make_unique<DividedWeights>(arena_, params_, config.vit.depth, division);
+  }
   for (const Division::Piece& p : division.pieces)
     for (const Segment& s : all_gradients_)
       if (const Division::Piece own = p.within(s.begin, s.end); own.size > 0)
         own_gradients_.push_back({own.begin, own.begin + own.size});
-  optimizer_ = divided_ ? make_sharded_optimizer(config.method, parameters, config.lr, config.weight_decay, division)
-                        : make_optimizer(config.method, parameters, config.lr, config.weight_decay);
-  check(ranks_->size() == 1 || optimizer_->probe_images() == 0, Kind::usage, [&] {
-    return cat(to_text(config.method),
-               " watches its network on images of each task, which several ranks would have to ",
-               "choose together; run it with one rank");
-  });
+  optimizer_ = make_optimizer(config.method, {params_, &arena_, config.vit.depth, division_ ? &*division_ : nullptr},
+                              config.lr, config.weight_decay);
   check(ranks_->size() == 1 || !model_.config.prompts.batchwise || !model_.config.prompts.pool, Kind::usage, [&] {
     return cat(to_text(config.method),
                " chooses prompts by the vote of a whole batch, of which each rank sees a part; use "
@@ -107,8 +104,7 @@ Trainer::Trainer(const TrainerConfig& config)
   });
   if (const std::int64_t images = optimizer_->probe_images())
     probe_ = std::make_unique<ActivityProbe>(model_.config, images, config.device);
-  if (config.ema > 0.0)
-    ema_ = std::make_unique<Ema>(arena_, config.ema, divided_ ? std::optional(division) : std::nullopt);
+  if (config.ema > 0.0) ema_ = std::make_unique<Ema>(arena_, config.ema, division_);
 }
 
 Trainer::~Trainer() = default;
@@ -141,6 +137,7 @@ VitContext Trainer::context(bool training, const Tensor& crop) const {
   c.mean = mean_;
   c.stddev = stddev_;
   if (training) c.crop = crop;
+  if (divided_) c.reads = [this](int block) { divided_->wait_for(block, {}); };
   return c;
 }
 
@@ -259,6 +256,8 @@ void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) 
     optimizer_->on_gradient_final(group, there);
   };
   const auto unobserved = [](int, Stream) {};
+  // A recording holds the gathering, so that the steps that it stands for have it, too.
+  if (divided_ && (to_gather_ || !config_.device.is_host())) divided_->gather_behind({});
   begin_counting(in);
   if (optimizer_->ascends()) {
     // The losses that are reported are those of the weights as they are.
@@ -278,7 +277,7 @@ void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) 
 StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& class_mask) {
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
   if (probe_) {
-    probe_->offer(batch);
+    probe_->offer(batch, *ranks_);
     ctx.active_share = [this] { return probe_->active_share(model_, context(false)); };
   }
   StepResult result;
@@ -300,11 +299,12 @@ StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& c
   {
     const InPart preparing(config_.listener, StepPart::prepare);
     optimizer_->prepare(ctx);
-    if (ema_) ema_->saved();
     upload_record();
   }
   const StepOutputs& out = graph_.run(batch, class_mask, model_.config.classes,
                                       [&](const StepInputs& in, StepOutputs& outputs) { enqueue(in, outputs, ctx); });
+
+  to_gather_ = bool(divided_);
 
   const InPart finishing(config_.listener, StepPart::finish);
   double mine = 0.0, correct = 0.0;
@@ -353,7 +353,20 @@ std::string Trainer::divergence(const StepInputs& in, const std::string& which, 
              op.empty() ? "none, the weights themselves are not finite" : op, "; use a smaller --lr");
 }
 
+/// Between steps everybody reads weights at will.
+void Trainer::gather_weights() {
+  if (std::exchange(to_gather_, false)) divided_->gather();
+}
+
+std::unique_ptr<DividedWeights::Whole> Trainer::whole(bool gradient) {
+  gather_weights();
+  if (!divided_) return nullptr;
+  if (gradient) division_->gather(arena_.grad, {});
+  return std::make_unique<DividedWeights::Whole>(*divided_);
+}
+
 Evaluation Trainer::evaluate(Loader& loader, const Tensor& class_mask) {
+  gather_weights();
   const std::unique_ptr<Ema::Applied> averaged = ema_ ? ema_->apply() : nullptr;
   const bool shared = loader.config().ranks > 1;
   double totals[] = {0.0, 0.0, 0.0};  // loss, correct, images
@@ -378,12 +391,14 @@ Evaluation Trainer::evaluate(Loader& loader, const Tensor& class_mask) {
 }
 
 Evaluation Trainer::evaluate_task(std::int64_t task, Loader& loader, const Tensor& class_mask) {
+  const auto whole = heads_.has(task) ? this->whole() : nullptr;
   const HeadBank::Lent head(heads_, task, model_, arena_);
   return evaluate(loader, class_mask);
 }
 
 /// Leaves the gradient of one batch in the arena, and everything else as it was: nothing is dropped, cropped or counted.
 void Trainer::gradient_alone(const Batch& batch, const Tensor& class_mask) {
+  gather_weights();
   std::vector<std::pair<Param*, UnitSums>> watched;
   for (Param* p : params_)
     if (p->sums) watched.emplace_back(p, std::exchange(p->sums, {}));
@@ -400,9 +415,13 @@ void Trainer::gradient_alone(const Batch& batch, const Tensor& class_mask) {
 
 void Trainer::begin_task(std::int64_t task, const std::string& head_policy, bool keep_optimizer_state,
                          const NextBatch& batches, const Tensor& class_mask) {
-  if (head_policy == "fresh") reset_head(model_, arena_, config_.seed, std::uint32_t(task));
-  if (head_policy == "zero") zero_head(model_, arena_);
-  if (head_policy == "multi") heads_.switch_head(model_, arena_, task - 1, task, config_.seed);
+  gather_weights();
+  if (head_policy != "keep") {
+    const auto whole = this->whole();
+    if (head_policy == "fresh") reset_head(model_, arena_, config_.seed, std::uint32_t(task));
+    if (head_policy == "zero") zero_head(model_, arena_);
+    if (head_policy == "multi") heads_.switch_head(model_, arena_, task - 1, task, config_.seed);
+  }
   upload_record();  // what acts between tasks may draw random numbers by the step's number
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), 1.0, {}};
   ctx.task = task, ctx.head_changed = head_policy != "keep";
@@ -416,18 +435,31 @@ void Trainer::begin_task(std::int64_t task, const std::string& head_policy, bool
   upload_record();
 }
 
-std::vector<NamedTensor> Trainer::state() {
-  std::vector<NamedTensor> all{{"weights", arena_.master}, {"step_record", host_record_}};
-  optimizer_->visit_state([&](const std::string& name, Tensor& t) { all.push_back({"optimizer." + name, t}); });
-  if (ema_) all.push_back({"ema", ema_->average()});
-  if (probe_) probe_->visit_state([&](const std::string& name, Tensor& t) { all.push_back({name, t}); });
-  heads_.visit_state([&](const std::string& name, Tensor& t) { all.push_back({name, t}); });
+std::vector<StateTensor> Trainer::state() {
+  std::vector<StateTensor> all;
+  const auto add = [&](const std::string& name, const Tensor& t, std::optional<TensorPart> part = std::nullopt) {
+    all.push_back({{name, t}, std::move(part)});
+  };
+  gather_weights();
+  if (!division_)
+    add("weights", arena_.master);
+  else if (arena_.own_master)
+    add("weights", arena_.own_master, division_->part());
+  else
+    add("weights", arena_.master, division_->part_in_place());
+  add("step_record", host_record_);
+  optimizer_->visit_state(
+      [&](const std::string& name, Tensor& t) { add("optimizer." + name, t, optimizer_->kept_part(name)); });
+  if (ema_) add("ema", ema_->kept(), ema_->part());
+  if (probe_) probe_->visit_state([&](const std::string& name, Tensor& t) { add(name, t); });
+  heads_.visit_state([&](const std::string& name, Tensor& t) { add(name, t); });
   return all;
 }
 
-void Trainer::check_ranks_agree() const {
+void Trainer::check_ranks_agree() {
   if (ranks_->size() == 1) return;
-  const Tensor weights = arena_.master.to(kCpu);
+  gather_weights();
+  const Tensor weights = (arena_.own_master ? arena_.work : arena_.master).to(kCpu);
   const std::uint64_t sum = checksum_of({static_cast<const std::byte*>(weights.data()), weights.bytes()});
   check_same_on_ranks(*ranks_, "the bits of their weights", cat(std::hex, sum),
                       "their machines compute differently: use the same processor, build and --threads on all of them, "
@@ -439,17 +471,24 @@ void Trainer::expect_heads(std::int64_t count) {
 }
 
 void Trainer::restored() {
-  arena_.refresh_work();
+  if (divided_)
+    divided_->refresh();  // each rank has read its pieces
+  else
+    arena_.refresh_work();
+  to_gather_ = false;
   optimizer_->state_restored();
-  if (ema_) ema_->restored();
   upload_record();
 }
 
-std::string Trainer::describe() const { return cat(model_.config.describe(), "; ", optimizer_->describe()); }
+std::string Trainer::describe() const {
+  return cat(model_.config.describe(), "; ", optimizer_->describe(),
+             divided_ ? cat(", its state divided among ", ranks_->size(), " ranks") : std::string());
+}
 
 std::size_t Trainer::peak_bytes() const {
-  return pool(config_.device).bytes_peak() + arena_.master.bytes() + arena_.grad.bytes() +
-         (arena_.work ? arena_.work.bytes() : 0) + optimizer_->state_bytes() + (ema_ ? ema_->state_bytes() : 0);
+  return pool(config_.device).bytes_peak() + (arena_.own_master ? arena_.own_master : arena_.master).bytes() +
+         arena_.grad.bytes() + (arena_.work ? arena_.work.bytes() : 0) + optimizer_->state_bytes() +
+         (ema_ ? ema_->state_bytes() : 0);
 }
 
 }  // namespace eg

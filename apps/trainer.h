@@ -10,13 +10,14 @@
 #include <vector>
 
 #include "apps/activity_probe.h"
+#include "apps/distributed/divided_weights.h"
 #include "apps/distributed/gradient_buckets.h"
 #include "apps/options.h"
+#include "apps/run/checkpoint_tensors.h"
 #include "apps/step_graph.h"
 #include "apps/step_listener.h"
 #include "autograd/tape.h"
 #include "data/loader.h"
-#include "engine/safetensors.h"
 #include "layers/heads.h"
 #include "optim/ema.h"
 #include "optim/optimizer.h"
@@ -125,12 +126,17 @@ class Trainer {
   std::int64_t replays() const { return graph_.replays(); }
 
   /// Throws Error{usage} when the ranks' weights are not the same, bit for bit: then they no longer train one network.
-  void check_ranks_agree() const;
+  void check_ranks_agree();
+
+  /// While it lives, arena().master and Param::master are whole, and so is what the forward pass reads, also where ranks divide the
+  /// update; with `gradient` the last step's, too, from then on. All ranks call it together. Null where everything is whole anyway.
+  [[nodiscard]] std::unique_ptr<DividedWeights::Whole> whole(bool gradient = false);
 
   /// Room for the heads of tasks 0 .. count-1, which had been put away when the checkpoint to restore was written.
   void expect_heads(std::int64_t count);
-  /// Every tensor that a bitwise resume needs, by name; restored() after their values were replaced. All ranks call both.
-  std::vector<NamedTensor> state();
+  /// Every tensor that a bitwise resume needs, by name, or this rank's part of it; restored() after their values were replaced. All
+  /// ranks call both.
+  std::vector<StateTensor> state();
   void restored();
   std::string describe() const;
   std::size_t peak_bytes() const;
@@ -138,6 +144,7 @@ class Trainer {
  private:
   const StepRecord& record() const { return *static_cast<const StepRecord*>(host_record_.data()); }
   StepRecord& record() { return *static_cast<StepRecord*>(host_record_.data()); }
+  void gather_weights();
   void upload_record();
   void download_record();
   StepResult update(const Batch& batch, double lr_factor, const Tensor& class_mask);
@@ -168,7 +175,9 @@ class Trainer {
   std::vector<Segment> all_gradients_, own_gradients_;  // all that is trained; of this rank's pieces
   std::shared_ptr<Collectives> ranks_;
   std::optional<GradientBuckets> buckets_;
-  bool divided_ = false;  // --zero 1, and there are others
+  std::optional<Division> division_;         // --zero 1, and there are others
+  std::unique_ptr<DividedWeights> divided_;  // then
+  bool to_gather_ = false;                   // weights that ranks have updated since they gathered them
   StepGraph graph_;
 };
 

@@ -73,7 +73,10 @@ struct Param {
 /// layer's parameters come first, so that an all-reduce bucket is a range whose end grows while backward runs.
 struct ParamArena {
   Tensor master, grad, work;  // work is empty in fp32
-  std::int64_t size = 0;      // elements, including padding (always zero)
+  /// Where ranks divide the masters (--zero 1 with a working copy): this rank's pieces of them. Then `master` and every Param::master
+  /// are empty, but while somebody needs them whole (apps/distributed/divided_weights.h).
+  Tensor own_master;
+  std::int64_t size = 0;  // elements, including padding (always zero)
   Device device;
   /// Lays out `params` (given in forward order), allocates, and points value/master/grad of each at its slice.
   /// Gradients have the masters' type; with `narrow_gradients` the activation's, which halves their traffic where one
@@ -87,6 +90,7 @@ struct ParamArena {
   static std::vector<double> draw_elements(const Param& p, std::span<const std::int64_t> which, std::uint64_t seed,
                                            std::uint32_t step);
   void initialise(std::span<Param* const> params, std::uint64_t seed) const;
+  DType master_type() const { return device.statistic(); }
   /// Refreshes the bf16 working copy from the masters (after a load or a reset; optimizers do it in their own pass).
   void refresh_work() const;
 };

@@ -45,6 +45,7 @@ ResidualStream recomputed(Vit& v, int index, const ResidualStream& in, const Blo
 ResidualStream through_blocks(Vit& v, const Tensor& tokens, const VitContext& c, bool class_token_only) {
   ResidualStream s{tokens, {}};
   for (int i = 0; i < v.config.depth; ++i) {
+    if (c.reads) c.reads(i);
     const BlockContext context = block_context(v, i, c, class_token_only);
     s = v.config.recompute ? recomputed(v, i, s, context) : forward(v.blocks[std::size_t(i)], s, context);
     if (c.probe && c.probe->tokens)
@@ -114,9 +115,18 @@ Vit make_vit(const VitConfig& c) {
 
 Tensor forward_features(Vit& v, const Tensor& images, const VitContext& c) {
   check_images(v, images, c);
+  const int last = v.config.depth;
+  if (c.reads) c.reads(v.prompt ? last : -1);  // the query's pass reads everything first
   const Tensor tokens = forward(v.embed, v.config, images, c.mean, c.stddev, c.crop);
   const bool narrow = v.config.narrow_last && !v.config.pools_mean() && !c.probe;
-  const Tensor features = v.prompt ? prompted_features(v, tokens, c) : pooled(v, through_blocks(v, tokens, c, narrow));
+  Tensor features;
+  if (v.prompt) {
+    features = prompted_features(v, tokens, c);
+  } else {
+    const ResidualStream s = through_blocks(v, tokens, c, narrow);
+    if (c.reads) c.reads(last);
+    features = pooled(v, s);
+  }
   if (c.probe && c.probe->features) c.probe->features(features.detached());
   return features;
 }

@@ -64,6 +64,8 @@ struct VitContext {
   Tensor mean, stddev;               // statistic dtype [channels], of pixel values in [0, 1]; may be empty
   Tensor crop;                       // i32 [B,3], or empty
   const VitProbe* probe = nullptr;
+  /// The pass is about to read the parameters of a block; -1: of what comes before the blocks, depth: of what comes after.
+  std::function<void(int block)> reads;
   double batch = 0.0;             // images that the loss is averaged over; 0: those given
   Tensor* prompt_loss = nullptr;  // where a prompt pool leaves what it adds to the loss, statistic dtype [1]
 };

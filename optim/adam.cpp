@@ -23,13 +23,13 @@ class Adam final : public Optimizer {
     weight_decay_ = r.number("weight-decay", weight_decay, 0.0, 1e6);
     r.finish();
     m_ = arena_state(p), v_ = arena_state(p);
-    pieces_ = arena_pieces(p, segments_of(p, weight_decay_));
+    pieces_ = arena_pieces(p, segments_of(p, weight_decay_)), kept_ = arena_part(p);
   }
   std::string name() const override { return decoupled_ ? "adamw" : "adam"; }
   void prepare(StepContext& ctx) override { ctx.host_step->slot[0].lr = lr_ * ctx.lr_factor; }
   void step(StepContext& ctx) override {
     for (const ArenaPiece& piece : pieces_) {
-      const AdamUpdate update{.weight = piece.of(arena_.master),
+      const AdamUpdate update{.weight = piece.master(arena_),
                               .grad = piece.of(arena_.grad),
                               .m = piece.state(m_),
                               .v = piece.state(v_),
@@ -60,6 +60,7 @@ class Adam final : public Optimizer {
     visit("m", m_);
     visit("v", v_);
   }
+  std::optional<TensorPart> kept_part(const std::string&) const override { return kept_; }
   std::size_t state_bytes() const override { return m_.bytes() + v_.bytes(); }
   std::string describe() const override {
     return cat(decoupled_ ? "AdamW" : "Adam", " lr ", lr_, ", betas ", beta1_, " ", beta2_, ", eps ", eps_,
@@ -73,6 +74,7 @@ class Adam final : public Optimizer {
   double beta1_ = 0.9, beta2_ = 0.999, eps_ = 1e-8, weight_decay_ = 0.0;
   Tensor m_, v_;
   std::vector<ArenaPiece> pieces_;
+  std::optional<TensorPart> kept_;
   std::vector<Units> units_;
 };
 

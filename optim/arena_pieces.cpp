@@ -28,7 +28,11 @@ std::vector<ArenaPiece> arena_pieces(const Parameters& p, const std::vector<Segm
 
 Tensor arena_state(const Parameters& p) {
   const ParamArena& arena = *p.arena;
-  return Tensor::zeros({p.division ? p.division->size : arena.size}, arena.master.dtype(), arena.device);
+  return Tensor::zeros({p.division ? p.division->size : arena.size}, arena.master_type(), arena.device);
+}
+
+std::optional<TensorPart> arena_part(const Parameters& p) {
+  return p.division ? std::optional(p.division->part()) : std::nullopt;
 }
 
 }  // namespace eg

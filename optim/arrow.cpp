@@ -41,6 +41,9 @@ struct Group {
   int first_block = 0;  // whose gradient is final last
 };
 
+std::string ring_name(const Group& g, const ArrowRun& t) { return cat(g.name, ".ring.", t.name); }
+std::string momentum_name(const Group& g, const ArrowRun& t) { return cat(g.name, ".momentum.", t.name); }
+
 class Arrow final : public Optimizer {
  public:
   Arrow(ArrowSettings settings, const Parameters& p, double lr);
@@ -58,6 +61,7 @@ class Arrow final : public Optimizer {
   std::size_t state_bytes() const override;
   std::map<std::string, double> scalars() override;
   std::string describe() const override;
+  std::optional<TensorPart> kept_part(const std::string& name) const override;
   void state_restored() override;
 
  private:
@@ -87,7 +91,7 @@ class Arrow final : public Optimizer {
   Tensor m_, v_;                                 // of everything that this rank updates, with base=adamw
   Tensor sums_, all_sums_;                       // every group's grams and dots; summed over ranks
   Tensor base_norms_;                            // f64 [groups], on their way between ranks
-  std::vector<std::function<void()>> restored_;  // what takes this rank's part of the state that was visited
+  std::vector<std::function<void()>> restored_;  // what takes this rank's part of the sums that were visited
   SideStream observing_;
 };
 
@@ -153,8 +157,8 @@ void Arrow::build_group(Group& g, std::int64_t at) {
     const Division::Piece t = own_run(division_, target);
     const DType type = s_.bf16_ring ? DType::bf16 : arena_.grad.dtype();
     g.rings.push_back(Tensor::zeros({slots, t.size}, type, device_));
-    if (s_.momentum > 0.0) g.momenta.push_back(Tensor::zeros({t.size}, arena_.master.dtype(), device_));
-    g.views.push_back({.weight = ArenaPiece::view(arena_.master, t.begin, t.size),
+    if (s_.momentum > 0.0) g.momenta.push_back(Tensor::zeros({t.size}, arena_.master_type(), device_));
+    g.views.push_back({.weight = ArenaPiece{t.begin, t.size, t.own, {}}.master(arena_),
                        .grad = ArenaPiece::view(arena_.grad, t.begin, t.size),
                        .work = ArenaPiece::view(arena_.work, t.begin, t.size),
                        .ring = g.rings.back().view(),
@@ -250,7 +254,7 @@ void Arrow::update_group(Group& g, const StepContext& ctx, Stream stream) {
 
 void Arrow::update_rest(StepContext& ctx) {
   for (const ArenaPiece& piece : rest_) {
-    const TensorView weight = piece.of(arena_.master), grad = piece.of(arena_.grad), work = piece.of(arena_.work);
+    const TensorView weight = piece.master(arena_), grad = piece.of(arena_.grad), work = piece.of(arena_.work);
     if (s_.adamw_base) {
       const AdamUpdate update{.weight = weight,
                               .grad = grad,
@@ -362,27 +366,29 @@ void Arrow::task_boundary(StepContext& ctx, bool keep_state) {
   }
 }
 
-/// In a checkpoint everything is whole, whatever the number of ranks.
 void Arrow::visit_state(const std::function<void(const std::string&, Tensor&)>& visit) {
   restored_.clear();
-  const auto visit_run = [&](const std::string& name, Tensor& own, const ArrowRun& run) {
-    if (!division_) return visit(name, own);
-    Tensor whole = whole_run(*division_, own, run);
-    restored_.push_back([this, own, whole, run] { take_own(*division_, whole, own, run); });
-    visit(name, whole);
-  };
   if (m_) visit("m", m_), visit("v", v_);
   for (Group& g : groups_) {
     visit(cat(g.name, ".state"), g.state);
     visit_grams(g, visit);
-    for (std::size_t i = 0; i < g.rings.size(); ++i)
-      visit_run(cat(g.name, ".ring.", g.targets[i].name), g.rings[i], g.targets[i]);
-    for (std::size_t i = 0; i < g.momenta.size(); ++i)
-      visit_run(cat(g.name, ".momentum.", g.targets[i].name), g.momenta[i], g.targets[i]);
+    for (std::size_t i = 0; i < g.rings.size(); ++i) visit(ring_name(g, g.targets[i]), g.rings[i]);
+    for (std::size_t i = 0; i < g.momenta.size(); ++i) visit(momentum_name(g, g.targets[i]), g.momenta[i]);
   }
 }
 
-/// The sum of what ranks have; read back, the first rank has all of it.
+std::optional<TensorPart> Arrow::kept_part(const std::string& name) const {
+  if (!division_) return std::nullopt;
+  if (name == "m" || name == "v") return division_->part();
+  for (const Group& g : groups_)
+    for (const ArrowRun& t : g.targets) {
+      if (name == ring_name(g, t)) return part_of_run(*division_, t, s_.solve.window + 1);
+      if (name == momentum_name(g, t)) return part_of_run(*division_, t, 0);
+    }
+  return std::nullopt;
+}
+
+/// Whole in a checkpoint, because it is small: the sum of what ranks have; read back, the first rank has all of it.
 void Arrow::visit_grams(Group& g, const std::function<void(const std::string&, Tensor&)>& visit) {
   const std::string name = cat(g.name, ".gram");
   if (!division_) return visit(name, g.grams);

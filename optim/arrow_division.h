@@ -11,9 +11,7 @@ namespace eg {
 
 /// What this rank keeps of a run, which lies in one range (size 0: nothing). Without a division: the run.
 Division::Piece own_run(const Division* division, const ArrowRun& run);
-/// own [rows, n], this rank's elements of a run -> [rows, run.size], everybody's. Called by all ranks together.
-Tensor whole_run(const Division& division, const Tensor& own, const ArrowRun& run);
-/// The other way: own takes its elements of `whole`.
-void take_own(const Division& division, const Tensor& whole, const Tensor& own, const ArrowRun& run);
+/// What [rows, own_run().size] is of [rows, run.size]; of a vector, [run.size], with rows 0.
+TensorPart part_of_run(const Division& division, const ArrowRun& run, std::int64_t rows);
 
 }  // namespace eg

@@ -9,7 +9,7 @@ Ema::Ema(ParamArena& arena, double decay, std::optional<Division> division)
     : arena_(arena),
       decay_(decay),
       division_(std::move(division)),
-      average_(Tensor::zeros({division_ ? division_->size : arena.size}, arena.master.dtype(), arena.device)) {
+      average_(Tensor::zeros({division_ ? division_->size : arena.size}, arena.master_type(), arena.device)) {
   check(decay > 0.0 && decay < 1.0, Kind::usage,
         [&] { return cat("the decay of the moving average must lie between 0 and 1, got ", decay); });
   rebase();
@@ -17,42 +17,30 @@ Ema::Ema(ParamArena& arena, double decay, std::optional<Division> division)
 
 void Ema::update(const StepContext& ctx) {
   for (const ArenaPiece& piece : arena_pieces({{}, &arena_, 0, division_ ? &*division_ : nullptr}, {}))
-    EVERGRAD_CALL(arena_.device, ema_update,
-                  EmaUpdate{.average = piece.state(average_),
-                            .weight = piece.of(arena_.master),
-                            .decay = decay_,
-                            .step = ctx.device_step},
-                  ctx.stream);
+    EVERGRAD_CALL(
+        arena_.device, ema_update,
+        EmaUpdate{
+            .average = piece.state(average_), .weight = piece.master(arena_), .decay = decay_, .step = ctx.device_step},
+        ctx.stream);
 }
 
-void Ema::rebase() { take(arena_.master); }
-
-void Ema::take(const Tensor& weights) { division_ ? division_->take(weights, average_) : average_.copy_from(weights); }
-
-Tensor& Ema::average() {
-  if (!division_) return average_;
-  return whole_ = division_->assemble(average_);
+void Ema::rebase() {
+  if (arena_.own_master || !division_)
+    average_.copy_from(division_ ? arena_.own_master : arena_.master);
+  else
+    division_->take(arena_.master, average_);
 }
 
-void Ema::restored() {
-  if (whole_) take(whole_);
-  whole_ = {};
+std::unique_ptr<Ema::Applied> Ema::apply() { return std::make_unique<Applied>(arena_, average()); }
+
+Ema::Applied::Applied(ParamArena& arena, const Tensor& average)
+    : read_(arena.work ? arena.work : arena.master), trained_(read_.clone()) {
+  if (arena.work)
+    EVERGRAD_CALL(arena.device, cast, Cast{.from = average.view(), .to = read_.view()});
+  else
+    read_.copy_from(average);
 }
 
-std::unique_ptr<Ema::Applied> Ema::apply() {
-  auto applied = std::make_unique<Applied>(arena_, average());
-  saved();
-  return applied;
-}
-
-Ema::Applied::Applied(ParamArena& arena, const Tensor& average) : arena_(arena), trained_(arena.master.clone()) {
-  arena_.master.copy_from(average);
-  arena_.refresh_work();
-}
-
-Ema::Applied::~Applied() {
-  arena_.master.copy_from(trained_);
-  arena_.refresh_work();
-}
+Ema::Applied::~Applied() { read_.copy_from(trained_); }
 
 }  // namespace eg

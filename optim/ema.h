@@ -18,14 +18,14 @@ class Ema {
   void update(const StepContext& ctx);
   /// The average becomes the present weights (a head was drawn anew: its old average means nothing).
   void rebase();
-  /// All of the average, for checkpoints; after its values were replaced, restored() takes them, and saved() needs them no
-  /// more.
-  Tensor& average();
+  /// What this rank keeps: with a division its pieces, else the whole average. Checkpoints read and replace it.
+  const Tensor& kept() const { return average_; }
+  std::optional<TensorPart> part() const { return division_ ? std::optional(division_->part()) : std::nullopt; }
+  /// All of it.
+  Tensor average() const { return division_ ? division_->assemble(average_) : average_; }
   std::size_t state_bytes() const { return average_.bytes(); }
-  void restored();
-  void saved() { whole_ = {}; }
 
-  /// While it lives the model computes with the average; then the trained weights return, bit for bit.
+  /// While it lives the forward pass reads the average, and the masters stay; then it reads the trained weights again, bit for bit.
   class Applied {
    public:
     Applied(ParamArena& arena, const Tensor& average);
@@ -34,8 +34,7 @@ class Ema {
     Applied& operator=(const Applied&) = delete;
 
    private:
-    ParamArena& arena_;
-    Tensor trained_;
+    const Tensor read_, trained_;  // what the forward pass reads, and what it was
   };
   std::unique_ptr<Applied> apply();
 
@@ -43,8 +42,7 @@ class Ema {
   ParamArena& arena_;
   double decay_;
   std::optional<Division> division_;
-  void take(const Tensor& weights);
-  Tensor average_, whole_;  // what this rank keeps; what average() gathered
+  Tensor average_;
 };
 
 }  // namespace eg

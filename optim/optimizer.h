@@ -5,6 +5,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -12,6 +13,7 @@
 
 #include "engine/kernels.h"
 #include "engine/prompt_pool.h"
+#include "engine/tensor_part.h"
 #include "layers/param.h"
 
 namespace eg {
@@ -109,6 +111,8 @@ class Optimizer {
   virtual void task_boundary(StepContext& ctx, bool keep_state) = 0;
   /// Visits every state tensor by name, for checkpoints. Small host-side numbers travel as f64 tensors too.
   virtual void visit_state(const std::function<void(const std::string&, Tensor&)>& visit) = 0;
+  /// Where ranks divide the update: which elements of the state tensor of this name this rank has visited. Nothing: all.
+  virtual std::optional<TensorPart> kept_part(const std::string& name) const { return (void)name, std::nullopt; }
   /// Called after a checkpoint's tensors were copied into the visited ones.
   virtual void state_restored() {}
   virtual std::size_t state_bytes() const = 0;

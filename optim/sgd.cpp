@@ -23,14 +23,14 @@ class Sgd final : public Optimizer {
     weight_decay_ = r.number("weight-decay", weight_decay, 0.0, 1e6);
     r.finish();
     if (mu_ > 0.0) momentum_ = arena_state(p);
-    pieces_ = arena_pieces(p, segments_of(p, weight_decay_));
+    pieces_ = arena_pieces(p, segments_of(p, weight_decay_)), kept_ = arena_part(p);
   }
   std::string name() const override { return "sgd"; }
   void prepare(StepContext& ctx) override { ctx.host_step->slot[0].lr = lr_ * ctx.lr_factor; }
   void step(StepContext& ctx) override {
     for (const ArenaPiece& piece : pieces_)
       EVERGRAD_CALL(arena_.device, sgd_update,
-                    SgdUpdate{.weight = piece.of(arena_.master),
+                    SgdUpdate{.weight = piece.master(arena_),
                               .grad = piece.of(arena_.grad),
                               .momentum = piece.state(momentum_),
                               .work = piece.of(arena_.work),
@@ -54,6 +54,7 @@ class Sgd final : public Optimizer {
   void visit_state(const std::function<void(const std::string&, Tensor&)>& visit) override {
     if (momentum_) visit("momentum", momentum_);
   }
+  std::optional<TensorPart> kept_part(const std::string&) const override { return kept_; }
   std::size_t state_bytes() const override { return momentum_ ? momentum_.bytes() : 0; }
   std::string describe() const override {
     return cat("SGD lr ", lr_, ", momentum ", mu_, nesterov_ ? " (Nesterov)" : "", ", ",
@@ -66,6 +67,7 @@ class Sgd final : public Optimizer {
   bool nesterov_ = false, decoupled_ = false;
   Tensor momentum_;
   std::vector<ArenaPiece> pieces_;
+  std::optional<TensorPart> kept_;
 };
 
 }  // namespace

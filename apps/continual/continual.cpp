@@ -128,23 +128,23 @@ class Benchmark {
   void save(Trainer* trainer) {
     last_save_ = Clock::now();
     say_busy(*ranks_, "saving a checkpoint");
-    const std::vector<NamedTensor> tensors = trainer ? all_state(*trainer) : std::vector<NamedTensor>{};
-    if (!first()) return;
-    log_->sync();
-    nlohmann::json results = nlohmann::json::array();
-    for (const RunResult& r : results_) results.push_back(eg::to_json(r));
-    checkpoints_->save(++saves_, tensors,
-                       {{"position", to_json(at_)},
-                        {"results", results},
-                        {"current", eg::to_json(current_)},
-                        {"log_bytes", log_->bytes()}});
+    const std::vector<StateTensor> tensors = trainer ? all_state(*trainer) : std::vector<StateTensor>{};
+    save_checkpoint(*checkpoints_, *ranks_, ++saves_, tensors, [&] {
+      log_->sync();
+      nlohmann::json results = nlohmann::json::array();
+      for (const RunResult& r : results_) results.push_back(eg::to_json(r));
+      return nlohmann::json{{"position", to_json(at_)},
+                            {"results", results},
+                            {"current", eg::to_json(current_)},
+                            {"log_bytes", log_->bytes()}};
+    });
     last_save_ = Clock::now();
   }
 
-  std::vector<NamedTensor> all_state(Trainer& trainer) {
-    std::vector<NamedTensor> all = trainer.state();
+  std::vector<StateTensor> all_state(Trainer& trainer) {
+    std::vector<StateTensor> all = trainer.state();
     if (probe_)
-      for (const NamedTensor& t : probe_->state()) all.push_back(t);
+      for (const NamedTensor& t : probe_->state()) all.push_back({t, {}});
     return all;
   }
 

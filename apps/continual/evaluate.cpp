@@ -54,14 +54,14 @@ OpenedRun::OpenedRun(const ContinualOptions& options, const std::string& checkpo
 
 void OpenedRun::restore() {
   plan.expect_heads(trainer, at);
-  std::vector<NamedTensor> all = trainer.state();
+  std::vector<StateTensor> all = trainer.state();
   const auto present = [&](const std::string& name) {
     return std::any_of(all.begin(), all.end(), [&](const NamedTensor& t) { return t.name == name; });
   };
   for (const SafetensorsEntry& entry : checkpoint.tensors.entries()) {
     // Only going on needs these; the anchor exists where a run began with --init, whose file may be gone.
     const bool spare = entry.name.rfind("probe.", 0) == 0 || entry.name == "optimizer.fresh.anchor";
-    if (spare && !present(entry.name)) all.push_back({entry.name, Tensor::zeros(entry.shape, entry.dtype, kCpu)});
+    if (spare && !present(entry.name)) all.push_back({{entry.name, Tensor::zeros(entry.shape, entry.dtype, kCpu)}, {}});
   }
   checkpoint.restore(all);
   trainer.restored();

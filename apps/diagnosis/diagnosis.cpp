@@ -127,25 +127,30 @@ Probe::Probe(Trainer& trainer, const ProbeOptions& options)
 
 void Probe::task_begins() {
   if (!options_.gradients) return;
+  const auto whole = trainer_.whole();
   start_.copy_from(Tensor::from(trainer_.arena().master.to_host(), start_.shape(), DType::f32, kCpu));
   window_.clear();
   first_norms_.set_zero();
 }
 
 void Probe::before_update(std::int64_t step, std::int64_t steps) {
-  if (options_.gradients && step + 1 == steps) before_last_ = trainer_.arena().master.to_host();
+  if (!options_.gradients || step + 1 != steps) return;
+  const auto whole = trainer_.whole();
+  before_last_ = trainer_.arena().master.to_host();
 }
 
 void Probe::after_update(std::int64_t step, std::int64_t steps) {
-  if (!options_.gradients) return;
-  if (step < options_.window) {
+  const bool first = step < options_.window, last = step + options_.window >= steps;
+  if (!options_.gradients || (!first && !last && step + 1 < steps)) return;
+  const auto whole = trainer_.whole(true);
+  if (first) {
     std::vector<double> norms = first_norms_.to_host();
     for (std::size_t i = 0; i < modules_.size(); ++i)
       norms[i] += norm(modules_[i].param->grad.slice(modules_[i].row, modules_[i].rows).to_host()) /
                   double(std::min<std::int64_t>(options_.window, steps));
     first_norms_.copy_from(Tensor::from(norms, first_norms_.shape(), DType::f64, kCpu));
   }
-  if (step + options_.window >= steps) window_.push();
+  if (last) window_.push();
   if (step + 1 < steps) return;
   const std::vector<double> after = trainer_.arena().master.to_host();
   update_ratio_.clear();
@@ -156,6 +161,7 @@ void Probe::after_update(std::int64_t step, std::int64_t steps) {
 }
 
 Diagnosis Probe::measure(Loader& images, Loader& fixed) {
+  const auto whole = trainer_.whole(true);
   Diagnosis d;
   measure_gradients(d);  // first: they are the last update's, and nothing below keeps them
   measure_weights(d);

@@ -1,6 +1,7 @@
 // apps/distributed/rank_files.cpp - see rank_files.h.
 #include "apps/distributed/rank_files.h"
 
+#include <algorithm>
 #include <iostream>
 
 #include "engine/collectives/agree.h"
@@ -33,20 +34,37 @@ RunFolder open_run_folder(const std::filesystem::path& path, bool resume, Collec
 Checkpoints open_checkpoints(const RunFolder& folder, Collectives& ranks) {
   if (ranks.rank() != 0) {
     ranks.barrier();
-    return Checkpoints::read_only(folder.checkpoints());
+    return Checkpoints::of_another_rank(folder.checkpoints());
   }
   Checkpoints checkpoints(folder.checkpoints());
   ranks.barrier();
   return checkpoints;
 }
 
+void save_checkpoint(Checkpoints& checkpoints, Collectives& ranks, std::int64_t step,
+                     std::span<const StateTensor> tensors, const std::function<nlohmann::json()>& state) {
+  const bool first = ranks.rank() == 0;
+  if (std::none_of(tensors.begin(), tensors.end(), [](const StateTensor& t) { return t.part.has_value(); })) {
+    if (first) checkpoints.save(step, tensors, state());
+    return;
+  }
+  const std::string name = ranks.all_gather_bytes(first ? checkpoints.new_name(step) : "")[0];
+  const nlohmann::json own = checkpoints.write_file_of_rank(name, ranks.rank(), step, tensors);
+  std::vector<nlohmann::json> files;
+  for (const std::string& text : ranks.all_gather_bytes(own.dump())) files.push_back(nlohmann::json::parse(text));
+  if (first) checkpoints.publish(step, files, state());
+}
+
 std::optional<Checkpoint> load_latest(const Checkpoints& checkpoints, Collectives& ranks) {
+  const char* const remedy = "give --out a folder that all of them see";
+  check_same_on_ranks(ranks, "the checkpoints that they find in the run folder", checkpoints.listing(), remedy);
   std::vector<std::string> notes;
-  std::optional<Checkpoint> c = checkpoints.load_latest(&notes);
+  std::optional<Checkpoint> c = checkpoints.load_latest(
+      &notes, {ranks.rank(), ranks.size(), [&](const std::string& mine) { return first_text(ranks, mine); }});
   if (ranks.rank() == 0)
     for (const std::string& note : notes) std::cerr << "evergrad: " << note << '\n';
   check_same_on_ranks(ranks, "the checkpoint that they find in the run folder",
-                      c ? cat("step ", c->step) : std::string("none"), "give --out a folder that all of them see");
+                      c ? cat("step ", c->step) : std::string("none"), remedy);
   return c;
 }
 

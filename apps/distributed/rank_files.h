@@ -2,7 +2,9 @@
 // be one that all ranks see.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -20,9 +22,15 @@ namespace eg {
 void check_same_config_on_ranks(const Config& mine, Collectives& ranks);
 /// RunFolder::open on the first rank, whose failure ends the others; join on these.
 RunFolder open_run_folder(const std::filesystem::path& folder, bool resume, Collectives& ranks);
-/// Can save on the first rank, and read on all. Returns when the folder is there.
+/// Can save on the first rank, and read, and write a part of what the first saves, on all. Returns when the folder is there.
 Checkpoints open_checkpoints(const RunFolder& folder, Collectives& ranks);
-/// The newest good checkpoint, the same one on all ranks; what was found damaged goes to standard error. Throws Error{usage}
+/// Called by all ranks. The first writes everything but what ranks divide among them; of that all write their parts at once. `state` is
+/// asked on the first rank when all files are written; then the checkpoint exists. Throws as Checkpoints::save, on the rank whose
+/// part could not be written.
+void save_checkpoint(Checkpoints& checkpoints, Collectives& ranks, std::int64_t step,
+                     std::span<const StateTensor> tensors, const std::function<nlohmann::json()>& state);
+/// The newest good checkpoint, the same one on all ranks, which read its files through among them; what was found damaged goes to
+/// standard error. Throws Error{usage}
 /// on all of them when they do not see the same: the folder is not shared.
 std::optional<Checkpoint> load_latest(const Checkpoints& checkpoints, Collectives& ranks);
 /// The log, cut to `keep_bytes`, on the first rank; one that keeps nothing on the others.

@@ -8,7 +8,7 @@ set(EVERGRAD_PUBLIC_HEADERS
   # tensors, devices, errors
   engine/abi.h engine/build_info.h engine/device.h engine/dtype.h engine/error.h engine/kernels.h engine/kernels_arrow.h
   engine/kernels_optim.h engine/kernels_plasticity.h engine/kernels_prompt.h engine/parallel.h engine/prompt_pool.h engine/records.h engine/rng.h engine/safetensors.h
-  engine/shape.h engine/tensor.h engine/unit_sums.h cuda/register.h
+  engine/shape.h engine/tensor.h engine/tensor_part.h engine/unit_sums.h cuda/register.h
   # writing an operation, and calling those that exist
   autograd/apply.h autograd/functions.h autograd/gradcheck.h autograd/node.h autograd/op.h autograd/ops/checks.h autograd/ops/host.h
   autograd/tape.h

@@ -13,7 +13,7 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-constexpr const char* kFormat = "evergrad checkpoint 1";
+constexpr const char *kFormat = "evergrad checkpoint 1", *kFormatOfRanks = "evergrad checkpoint 2";
 constexpr std::size_t kKept = 2;
 
 /// The step in "step-<N>.json"; nothing for other names.
@@ -60,10 +60,8 @@ std::string checksum_of_file(const fs::path& path) {
 
 struct Header {
   std::int64_t step = 0;
-  std::string file;  // name of the safetensors file, in the same folder
+  json files, divided;  // as publish() writes them
   json state;
-  std::uint64_t bytes = 0;
-  std::string checksum;
 };
 
 /// Reads and verifies the JSON alone. Throws Error{format} or Error{io}.
@@ -76,43 +74,62 @@ Header read_header(const fs::path& path) {
     document.erase("own_checksum");
     check(checksum_of_text(document.dump()) == own, Kind::format,
           [&] { return cat(where, " is damaged: its checksum is wrong"); });
-    check(document.at("format") == kFormat, Kind::format, [&] { return cat(where, " has an unknown format"); });
+    const bool several = document.at("format") == kFormatOfRanks;
+    check(several || document.at("format") == kFormat, Kind::format,
+          [&] { return cat(where, " has an unknown format"); });
     Header header;
     header.step = document.at("step").get<std::int64_t>();
-    header.file = document.at("file").get<std::string>();
-    header.bytes = document.at("bytes").get<std::uint64_t>();
-    header.checksum = document.at("checksum").get<std::string>();
+    header.files = several ? document.at("files") : json::array({document});
+    if (several) header.divided = document.at("divided");
     header.state = std::move(document.at("state"));
-    check(fs::path(header.file).filename() == header.file, Kind::format,
-          [&] { return cat(where, " names a file outside its folder"); });
+    check(!header.files.empty(), Kind::format, [&] { return cat(where, " names no file"); });
+    for (const json& file : header.files) {
+      const fs::path name = file.at("file").get<std::string>();
+      check(name.filename() == name, Kind::format, [&] { return cat(where, " names a file outside its folder"); });
+    }
     return header;
   } catch (const json::exception& e) { fail(Kind::format, cat(where, " is damaged: ", e.what())); }
 }
 
-Checkpoint read_checkpoint(const fs::path& path) {
-  Header header = read_header(path);
-  const fs::path file = path.parent_path() / header.file;
+/// Throws when it is not what was written; its contents are looked at where `through` says so.
+void check_file(const fs::path& file, std::uint64_t bytes, const std::string& checksum, bool through) {
   std::error_code error;
   const std::uint64_t size = fs::file_size(file, error);
   check(!error, Kind::io, [&] { return io_message("read", file, error.value()); });
-  check(size == header.bytes, Kind::format,
-        [&] { return cat(file.string(), " is damaged: it has ", size, " bytes, ", header.bytes, " were written"); });
-  check(checksum_of_file(file) == header.checksum, Kind::format,
+  check(size == bytes, Kind::format,
+        [&] { return cat(file.string(), " is damaged: it has ", size, " bytes, ", bytes, " were written"); });
+  check(!through || checksum_of_file(file) == checksum, Kind::format,
         [&] { return cat(file.string(), " is damaged: its checksum is wrong"); });
-  return {header.step, std::move(header.state), SafetensorsFile::open(file)};
 }
 
-/// A name for the tensors of `step` that no existing file has: a step saved twice must not break the first save.
-std::string free_name(const fs::path& folder, std::int64_t step) {
-  for (int copy = 0;; ++copy) {
-    const std::string name = cat("step-", step, copy ? cat('.', copy) : "", ".safetensors");
-    if (!fs::exists(folder / name)) return name;
-  }
+Checkpoint read_checkpoint(const fs::path& path, int part = 0, int parts = 1) {
+  Header header = read_header(path);
+  try {
+    std::vector<CheckpointFile> files;
+    for (std::size_t i = 0; i < header.files.size(); ++i) {
+      const json& f = header.files[i];
+      const fs::path file = path.parent_path() / f.at("file").get<std::string>();
+      check_file(file, f.at("bytes").get<std::uint64_t>(), f.at("checksum").get<std::string>(),
+                 int(i % std::size_t(parts)) == part);
+      CheckpointFile opened{SafetensorsFile::open(file), {}};
+      const json held = f.value("pieces", json::object());
+      for (const auto& [name, pieces] : held.items())
+        for (const json& piece : pieces)
+          opened.pieces[name].push_back({piece.at(0).get<std::int64_t>(), piece.at(1).get<std::int64_t>()});
+      files.push_back(std::move(opened));
+    }
+    std::map<std::string, Shape> divided;
+    for (const auto& [name, shape] : header.divided.items()) {
+      Shape& whole = divided[name];
+      for (const json& extent : shape) whole.push_back(extent.get<std::int64_t>());
+    }
+    return {header.step, std::move(header.state), CheckpointTensors(std::move(files), divided)};
+  } catch (const json::exception& e) { fail(Kind::format, cat(path.string(), " is damaged: ", e.what())); }
 }
 
 /// Removes all but the newest kKept, and tensors that belong to no checkpoint. A failure here loses nothing.
 void remove_old(const fs::path& folder) {
-  std::set<std::string> used;
+  std::set<std::string> used, unsure;  // names; beginnings of names
   const std::vector<Listed> all = list(folder);
   std::error_code ignored;
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -121,26 +138,26 @@ void remove_old(const fs::path& folder) {
       continue;
     }
     try {
-      used.insert(read_header(all[i].path).file);
+      for (const json& file : read_header(all[i].path).files) used.insert(file.at("file").get<std::string>());
     } catch (const Error&) {  // a damaged JSON: keep what it most likely names, for whoever looks into it
-      used.insert(cat("step-", all[i].step, ".safetensors"));
+      unsure.insert(cat("step-", all[i].step, "."));
     }
   }
   std::vector<fs::path> unused;
   for (const auto& entry : fs::directory_iterator(folder, ignored)) {
     const std::string name = entry.path().filename().string();
     const bool ours = name.rfind("step-", 0) == 0 && entry.path().extension() == ".safetensors";
-    if (ours && !used.count(name)) unused.push_back(entry.path());
+    if (ours && !used.count(name) && !unsure.count(name.substr(0, name.find('.') + 1))) unused.push_back(entry.path());
   }
   for (const fs::path& path : unused) fs::remove(path, ignored);
 }
 
 }  // namespace
 
-void Checkpoint::restore(std::span<const NamedTensor> into) const {
+void Checkpoint::restore(std::span<const StateTensor> into) const {
   std::set<std::string_view> wanted;
   std::vector<const SafetensorsEntry*> entries;
-  for (const NamedTensor& item : into) {
+  for (const StateTensor& item : into) {
     check(wanted.insert(item.name).second, Kind::internal,
           [&] { return cat("the tensor ", item.name, " is asked for twice"); });
     const SafetensorsEntry* entry = tensors.find(item.name);
@@ -148,7 +165,7 @@ void Checkpoint::restore(std::span<const NamedTensor> into) const {
       return cat("the checkpoint ", tensors.source(), " lacks the tensor ", item.name,
                  "; it belongs to another model or configuration");
     });
-    tensors.check_fits(*entry, item.tensor);
+    tensors.check_fits(*entry, item);
     entries.push_back(entry);
   }
   for (const SafetensorsEntry& e : tensors.entries())
@@ -156,7 +173,7 @@ void Checkpoint::restore(std::span<const NamedTensor> into) const {
       return cat("the checkpoint ", tensors.source(), " holds the tensor ", e.name,
                  ", which this model does not have; it belongs to another model or configuration");
     });
-  for (std::size_t i = 0; i < entries.size(); ++i) tensors.load_into(*entries[i], into[i].tensor);
+  for (std::size_t i = 0; i < entries.size(); ++i) tensors.load_into(*entries[i], into[i]);
 }
 
 Checkpoints::Checkpoints(fs::path folder) : folder_(std::move(folder)) {
@@ -166,48 +183,91 @@ Checkpoints::Checkpoints(fs::path folder) : folder_(std::move(folder)) {
   remove_temporaries(folder_);
 }
 
-Checkpoints Checkpoints::read_only(fs::path folder) {
+Checkpoints Checkpoints::of_another_rank(fs::path folder) {
   Checkpoints c;
   c.folder_ = std::move(folder);
   return c;
 }
 
-void Checkpoints::save(std::int64_t step, std::span<const NamedTensor> tensors, const json& state) {
+std::string Checkpoints::new_name(std::int64_t step) const {
   check(step >= 0, Kind::usage, [&] { return cat("a checkpoint cannot have the negative step ", step); });
-  const std::string name = free_name(folder_, step);
-  const SafetensorsWritten written =
-      write_safetensors(folder_ / name, tensors, {{"format", kFormat}, {"step", std::to_string(step)}});
-  json document = {{"format", kFormat},
-                   {"step", step},
-                   {"file", name},
-                   {"bytes", written.bytes},
-                   {"checksum", checksum_text(written.checksum)},
-                   {"state", state}};
-  try {
-    // Through text once, because NaN turns into null there and the checksum must be that of what is read back.
-    document = json::parse(document.dump());
-    document["own_checksum"] = checksum_of_text(document.dump());
-    write_file(folder_ / cat("step-", step, ".json"), document.dump(1) + '\n');
-  } catch (...) {
-    std::error_code ignored;
-    fs::remove(folder_ / name, ignored);
-    throw;
+  // One that no existing file has: a step saved twice must not break the first save.
+  for (int copy = 0;; ++copy) {
+    const std::string name = cat("step-", step, copy ? cat('.', copy) : "");
+    if (!fs::exists(folder_ / (name + ".safetensors"))) return name;
   }
+}
+
+json Checkpoints::write_file_of_rank(const std::string& name, int rank, std::int64_t step,
+                                     std::span<const StateTensor> tensors) const {
+  std::vector<NamedTensor> written;
+  json pieces = json::object(), divided = json::object();
+  for (const StateTensor& t : tensors) {
+    if (!t.part) {
+      if (rank == 0) written.push_back(t);
+      continue;
+    }
+    for (int i = 0; i < t.part->whole.rank(); ++i) divided[t.name].push_back(t.part->whole[i]);
+    if (t.part->pieces.empty()) continue;
+    for (const TensorPiece& p : t.part->pieces) pieces[t.name].push_back({p.begin, p.size});
+    written.push_back({t.name, compact_on_host(t.tensor, *t.part)});
+  }
+  const std::string file = cat(name, rank ? cat(".rank-", rank) : "", ".safetensors");
+  const SafetensorsWritten result =
+      write_safetensors(folder_ / file, written,
+                        {{"format", divided.empty() ? kFormat : kFormatOfRanks}, {"step", std::to_string(step)}});
+  json said = {{"file", file}, {"bytes", result.bytes}, {"checksum", checksum_text(result.checksum)}};
+  if (!divided.empty()) said["pieces"] = pieces, said["divided"] = divided;
+  return said;
+}
+
+void Checkpoints::publish(std::int64_t step, const std::vector<json>& files, const json& state) {
+  json document = {{"format", kFormat}, {"step", step}, {"state", state}};
+  if (files[0].contains("divided")) {
+    document["format"] = kFormatOfRanks, document["divided"] = files[0].at("divided"), document["files"] = files;
+    for (json& file : document["files"]) file.erase("divided");
+  } else {
+    document.update(files[0]);
+  }
+  // Through text once, because NaN turns into null there and the checksum must be that of what is read back.
+  document = json::parse(document.dump());
+  document["own_checksum"] = checksum_of_text(document.dump());
+  write_file(folder_ / cat("step-", step, ".json"), document.dump(files.size() > 1 ? -1 : 1) + '\n');
   remove_old(folder_);
 }
 
-std::optional<Checkpoint> Checkpoints::load_latest(std::vector<std::string>* notes) const {
+void Checkpoints::save(std::int64_t step, std::span<const StateTensor> tensors, const json& state) {
+  const json file = write_file_of_rank(new_name(step), 0, step, tensors);
+  try {
+    publish(step, {file}, state);
+  } catch (...) {
+    std::error_code ignored;
+    fs::remove(folder_ / file.at("file").get<std::string>(), ignored);
+    throw;
+  }
+}
+
+std::string Checkpoints::listing() const {
+  std::string names;
+  for (const Listed& item : list(folder_)) names += cat(names.empty() ? "" : ", ", item.path.filename().string());
+  return names.empty() ? "none" : names;
+}
+
+std::optional<Checkpoint> Checkpoints::load_latest(std::vector<std::string>* notes, const Sharing& sharing) const {
   const std::vector<Listed> all = list(folder_);
   for (std::size_t i = 0; i < all.size(); ++i) {
+    std::optional<Checkpoint> found;
+    std::string damage;
     try {
-      return read_checkpoint(all[i].path);
-    } catch (const Error& e) {
-      if (notes)
-        notes->push_back(cat("The checkpoint of step ", all[i].step, " cannot be used: ", e.what(), ". ",
-                             i + 1 < all.size()
-                                 ? cat("Falling back to the one of step ", all[i + 1].step, ".")
-                                 : std::string("There is no earlier one: the run starts from its beginning.")));
-    }
+      found = read_checkpoint(all[i].path, sharing.part, sharing.parts);
+    } catch (const Error& e) { damage = e.what(); }
+    if (sharing.first_damage) damage = sharing.first_damage(damage);
+    if (damage.empty()) return found;
+    if (notes)
+      notes->push_back(cat("The checkpoint of step ", all[i].step, " cannot be used: ", damage, ". ",
+                           i + 1 < all.size()
+                               ? cat("Falling back to the one of step ", all[i + 1].step, ".")
+                               : std::string("There is no earlier one: the run starts from its beginning.")));
   }
   return std::nullopt;
 }
@@ -235,8 +295,8 @@ Checkpoint open_checkpoint(const fs::path& path) {
     check(fs::exists(path, error), Kind::io, [&] { return io_message("read", path, ENOENT); });
   }
   Checkpoint found = read_checkpoint(json_path);
-  check(path.extension() != ".safetensors" || fs::path(found.tensors.source()).filename() == path.filename(),
-        Kind::format, [&] { return cat(path.string(), " is not the file that ", json_path.string(), " names"); });
+  check(path.extension() != ".safetensors" || found.tensors.has_file(path), Kind::format,
+        [&] { return cat(path.string(), " is no file that ", json_path.string(), " names"); });
   return found;
 }
 

@@ -28,6 +28,9 @@ void catch_stop_signals() {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   sigaction(SIGUSR1, &action, nullptr);
+  // A file beyond `ulimit -f` is then an error with its name, and not the end of the process.
+  action.sa_handler = SIG_IGN;
+  sigaction(SIGXFSZ, &action, nullptr);
 }
 int stop_signal() { return received.load(); }
 int stop_exit_code() { return stop_signal() ? 128 + stop_signal() : 0; }

@@ -156,19 +156,13 @@ class Training {
   void save() {
     last_save_ = Clock::now();
     say_busy(*ranks_, "saving a checkpoint");
-    const std::vector<NamedTensor> tensors = trainer_->state();  // may gather: on all ranks
-    if (!first()) return;
-    log_->sync();
-    checkpoints_->save(++saves_, tensors,
-                       {{"epoch", at_.epoch},
-                        {"batch", at_.batch},
-                        {"images", at_.images},
-                        {"loss_sum", at_.loss_sum},
-                        {"seconds", at_.seconds},
-                        {"correct", at_.correct},
-                        {"seen", at_.seen},
-                        {"log_bytes", log_->bytes()},
-                        {"test_accuracy", test_accuracy_}});
+    save_checkpoint(*checkpoints_, *ranks_, ++saves_, trainer_->state(), [&] {
+      log_->sync();
+      return nlohmann::json{
+          {"epoch", at_.epoch},       {"batch", at_.batch},         {"images", at_.images},
+          {"loss_sum", at_.loss_sum}, {"seconds", at_.seconds},     {"correct", at_.correct},
+          {"seen", at_.seen},         {"log_bytes", log_->bytes()}, {"test_accuracy", test_accuracy_}};
+    });
     last_save_ = Clock::now();
   }
 

@@ -22,11 +22,6 @@ RankPart RankPart::of(std::int64_t count, int rank, int ranks) {
   return {begin, std::min(part, count - begin)};
 }
 
-Division::Piece Division::Piece::within(std::int64_t from, std::int64_t to) const {
-  const std::int64_t first = std::max(begin, from), last = std::min(begin + size, to);
-  return first < last ? Piece{first, last - first, own + first - begin} : Piece{};
-}
-
 Division Division::of(std::int64_t whole, std::vector<Range> ranges, std::shared_ptr<Collectives> ranks) {
   std::sort(ranges.begin(), ranges.end(), [](const Range& a, const Range& b) { return a.begin < b.begin; });
   Division d{std::move(ranks), whole, 0, {}, {}};
@@ -53,6 +48,12 @@ Division::Piece Division::own(std::int64_t begin, std::int64_t end) const {
   for (const Piece& p : pieces)
     if (const Piece common = p.within(begin, end); common.size > 0) return common;
   return {};
+}
+
+TensorPart Division::part_in_place() const {
+  TensorPart p = part();
+  for (Piece& piece : p.pieces) piece.own = piece.begin;
+  return p;
 }
 
 void Division::take(const Tensor& all, const Tensor& kept, Stream s) const {

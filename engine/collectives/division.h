@@ -9,6 +9,7 @@
 
 #include "engine/collectives/collectives.h"
 #include "engine/tensor.h"
+#include "engine/tensor_part.h"
 
 namespace eg {
 
@@ -17,12 +18,7 @@ struct Division {
   struct Range {
     std::int64_t begin = 0, end = 0;
   };
-  /// Elements [begin, begin + size) of the whole, which are [own, own + size) of what this rank keeps.
-  struct Piece {
-    std::int64_t begin = 0, size = 0, own = 0;
-    /// What lies of it in [from, to); size 0: nothing does.
-    Piece within(std::int64_t from, std::int64_t to) const;
-  };
+  using Piece = TensorPiece;
 
   std::shared_ptr<Collectives> ranks;
   std::int64_t whole = 0, size = 0;  // elements of all, and of all pieces of this rank
@@ -39,6 +35,9 @@ struct Division {
   /// all [whole], of which each rank has its pieces in place, has everything then; or what lies in one range.
   void gather(const Tensor& all, Stream s) const;
   void gather(const Tensor& all, const Range& range, Stream s) const;
+  /// This rank's part of a tensor [whole], of which it keeps its pieces one behind the other, or all with only these up to date.
+  TensorPart part() const { return {{whole}, pieces}; }
+  TensorPart part_in_place() const;
   /// [whole], from what each rank keeps. All ranks call it together; it waits for the device.
   Tensor assemble(const Tensor& kept) const;
 };

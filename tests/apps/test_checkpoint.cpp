@@ -20,11 +20,11 @@ using nlohmann::json;
 namespace {
 bool contains(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
-std::vector<NamedTensor> model(double fill, std::int64_t rows = 5) {
+std::vector<StateTensor> model(double fill, std::int64_t rows = 5) {
   const std::vector<double> w(static_cast<std::size_t>(rows * 3), fill), b = {fill, -fill};
-  return {{"head.weight", Tensor::from(std::span<const double>(w), {rows, 3}, DType::f32, kCpu)},
-          {"head.bias", Tensor::from(std::span<const double>(b), {2}, DType::bf16, kCpu)},
-          {"count", Tensor::from(std::span<const double>(b).first(1), {}, DType::f64, kReference)}};
+  return {{{"head.weight", Tensor::from(std::span<const double>(w), {rows, 3}, DType::f32, kCpu)}, {}},
+          {{"head.bias", Tensor::from(std::span<const double>(b), {2}, DType::bf16, kCpu)}, {}},
+          {{"count", Tensor::from(std::span<const double>(b).first(1), {}, DType::f64, kReference)}, {}}};
 }
 double value_of(const Checkpoint& c) {
   const auto into = model(0);
@@ -161,7 +161,7 @@ TEST_CASE("checkpoint: restoring into another model names the tensor and changes
   fewer.pop_back();
   CHECK(contains(error_text(Kind::format, [&] { c.restore(fewer); }), "count"));
   auto more = model(0);
-  more.push_back({"extra", Tensor::zeros({1}, DType::f32, kCpu)});
+  more.push_back({{"extra", Tensor::zeros({1}, DType::f32, kCpu)}, {}});
   CHECK(contains(error_text(Kind::format, [&] { c.restore(more); }), "extra"));
   CHECK(more[0].tensor.to_host() == std::vector<double>(15, 0.0));
   auto wrong = model(0);
@@ -251,4 +251,110 @@ TEST_CASE("open_checkpoint: takes a run folder, a checkpoints folder, the JSON o
   CHECK(value_of(open_checkpoint(folder / "checkpoints/step-3.safetensors")) == 3);
   error_text(Kind::io, [&] { open_checkpoint(folder / "none"); });
   error_text(Kind::io, [&] { open_checkpoint(folder / "checkpoints/step-9.safetensors"); });
+}
+
+namespace {
+
+/// Rank 0 of two keeps elements 0..1 and 5..6 of "w" [7], rank 1 the others, one behind the other; "b" is whole.
+std::vector<StateTensor> part_of_two(int rank, double fill) {
+  const std::vector<double> mine = rank == 0 ? std::vector{0.0, 1.0, 5.0, 6.0} : std::vector{2.0, 3.0, 4.0};
+  std::vector<double> w;
+  for (const double x : mine) w.push_back(fill * x);
+  TensorPart part{{7}, {}};
+  if (rank == 0)
+    part.pieces = {{0, 2, 0}, {5, 2, 2}};
+  else
+    part.pieces = {{2, 3, 0}};
+  const std::vector<double> b{fill};
+  return {{{"w", Tensor::from(w, {std::int64_t(w.size())}, DType::f32, kCpu)}, part},
+          {{"b", Tensor::from(b, {1}, DType::f32, kCpu)}, {}}};
+}
+
+std::vector<json> write_two(const Checkpoints& points, std::int64_t step, double fill) {
+  std::vector<json> files;
+  const std::string name = points.new_name(step);
+  for (int rank = 0; rank < 2; ++rank)
+    files.push_back(points.write_file_of_rank(name, rank, step, part_of_two(rank, fill)));
+  return files;
+}
+
+}  // namespace
+
+TEST_CASE("checkpoint: parts that ranks wrote read as whole tensors, and as other parts") {
+  const TemporaryFolder folder;
+  Checkpoints points(folder.path());
+  points.publish(3, write_two(points, 3, 10.0), {{"task", 3}});
+  CHECK(names(folder.path()) ==
+        std::vector<std::string>{"step-3.json", "step-3.rank-1.safetensors", "step-3.safetensors"});
+  const Checkpoint c = *points.load_latest(nullptr);
+  const std::vector<double> all{0, 10, 20, 30, 40, 50, 60};
+  CHECK(c.tensors.load("w", kCpu).to_host() == all);
+  CHECK(c.tensors.entries().size() == 2);
+  CHECK(c.tensors.find("w")->shape == Shape{7});
+  // A reference device reads the same in double; three ranks want other pieces.
+  const Tensor wide = Tensor::zeros({7}, DType::f64, kReference);
+  c.tensors.load_into(*c.tensors.find("w"), wide);
+  CHECK(wide.to_host() == all);
+  const StateTensor third{{"w", Tensor::zeros({3}, DType::f32, kCpu)}, TensorPart{{7}, {{1, 1, 0}, {4, 2, 1}}}};
+  c.tensors.load_into(*c.tensors.find("w"), third);
+  CHECK(third.tensor.to_host() == std::vector<double>{10, 40, 50});
+  const StateTensor in_place{{"w", Tensor::zeros({7}, DType::f32, kCpu)}, TensorPart{{7}, {{4, 2, 4}}}};
+  c.tensors.load_into(*c.tensors.find("w"), in_place);
+  CHECK(in_place.tensor.to_host() == std::vector<double>{0, 0, 0, 0, 40, 50, 0});
+  for (const char* name : {"step-3.json", "step-3.safetensors", "step-3.rank-1.safetensors"})
+    CHECK(open_checkpoint(folder / name).state.at("task") == 3);
+  // Into another model: named, and nothing written.
+  std::vector<StateTensor> other = part_of_two(0, 0.0);
+  other[0].part->whole = {8};
+  CHECK(contains(error_text(Kind::shape, [&] { c.restore(other); }), "tensor w has shape [7], expected [8]"));
+  CHECK(other[1].tensor.to_host()[0] == 0.0);
+}
+
+TEST_CASE("checkpoint: parts without their JSON are no checkpoint, and go with the next one") {
+  const TemporaryFolder folder;
+  Checkpoints points(folder.path());
+  points.publish(1, write_two(points, 1, 1.0), {});
+  write_two(points, 2, 2.0);  // a rank was lost before the first could publish them
+  CHECK(points.load_latest(nullptr)->step == 1);
+  CHECK(names(folder.path()).size() == 5);
+  points.publish(3, write_two(points, 3, 3.0), {});
+  CHECK(names(folder.path()).size() == 6);
+  // Saved again under a number that is there: the files of the first save stay until the new JSON names others.
+  const std::vector<json> again = write_two(points, 3, 4.0);
+  CHECK(points.load_latest(nullptr)->tensors.load("w", kCpu).to_host()[1] == 3.0);
+  points.publish(3, again, {});
+  CHECK(points.load_latest(nullptr)->tensors.load("w", kCpu).to_host()[1] == 4.0);
+  CHECK(names(folder.path()).size() == 6);
+}
+
+TEST_CASE("checkpoint: parts that leave a hole, overlap or are not there are refused by name") {
+  const TemporaryFolder folder;
+  Checkpoints points(folder.path());
+  const auto refused = [&](const std::function<void(std::vector<json>&)>& spoil) {
+    std::vector<json> files = write_two(points, 1, 1.0);
+    spoil(files);
+    points.publish(1, files, {});
+    return error_text(Kind::format, [&] { open_checkpoint(folder / "step-1.json"); });
+  };
+  CHECK(contains(refused([](auto& files) { files.pop_back(); }),
+                 "of the divided tensor w, [7], a piece of 2 begins at 5, where 2 was expected"));
+  CHECK(contains(refused([](auto& files) {
+                   files[1]["pieces"]["w"] = json::array({json::array({3, 3})});
+                 }),
+                 "where 2 was expected"));
+  CHECK(contains(refused([](auto& files) {
+                   files[1]["pieces"]["w"] = json::array({json::array({2, 4})});
+                 }),
+                 "not as long as the pieces"));
+  CHECK(contains(refused([](auto& files) {
+                   files[1]["pieces"]["w"] = json::array({json::array({2, -3})});
+                 }),
+                 "not as long as the pieces"));
+  CHECK(contains(refused([](auto& files) {
+                   files[1]["pieces"]["x"] = json::array({json::array({2, 3})});
+                 }),
+                 "should hold pieces of x"));
+  CHECK(contains(refused([](auto& files) { files[0]["divided"]["w"] = json::array({9}); }),
+                 "has 9 elements, its files hold 7"));
+  CHECK(contains(refused([](auto& files) { files[1]["pieces"]["w"] = "none"; }), "is damaged"));
 }

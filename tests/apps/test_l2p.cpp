@@ -106,7 +106,7 @@ TEST_CASE("l2p: a restored run goes on bit for bit, and the reported loss is the
   const TrainerConfig config = tiny(kSmall);
   Trainer whole(config), second(config);
   stream.learn(whole, 0);
-  const std::vector<NamedTensor> from = whole.state(), into = second.state();
+  const std::vector<StateTensor> from = whole.state(), into = second.state();
   REQUIRE(from.size() == into.size());
   for (std::size_t i = 0; i < from.size(); ++i) {
     Tensor to = into[i].tensor;

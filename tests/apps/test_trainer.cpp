@@ -144,7 +144,7 @@ TEST_CASE("trainer: adaptive replay takes more updates from a batch once units h
     for (std::int64_t b = from; b < to; ++b) t.step(*loader.next(), 1.0);
   };
   some(first, 0, 2);
-  const std::vector<NamedTensor> from = first.state(), into = second.state();
+  const std::vector<StateTensor> from = first.state(), into = second.state();
   REQUIRE(from.size() == into.size());
   for (std::size_t i = 0; i < from.size(); ++i) {
     Tensor to = into[i].tensor;
@@ -189,7 +189,7 @@ TEST_CASE("trainer: every head policy does what it says at a boundary, and a res
   // What a checkpoint does, in memory: every state tensor into another trainer with room for one head.
   Trainer second(tiny());
   second.expect_heads(1);
-  const std::vector<NamedTensor> from = first.state(), into = second.state();
+  const std::vector<StateTensor> from = first.state(), into = second.state();
   REQUIRE(from.size() == into.size());
   for (std::size_t i = 0; i < from.size(); ++i) {
     CHECK(from[i].name == into[i].name);

@@ -7,6 +7,7 @@ import contextlib
 import os
 import pathlib
 import random
+import resource
 import signal
 import socket
 import subprocess
@@ -24,12 +25,16 @@ EPOCHS = 400  # of five steps: seconds, even on an idle machine
 MOMENTS = random.Random(20)
 
 
+# Every rank writes its part of each checkpoint.
+DIVIDED = COMMAND.replace("arrow:window=4", "adamw") + " --zero 1"
+
+
 class Start:
     """One start under mpirun that goes on while the test looks."""
 
-    def __init__(self, run, ranks, folder, mpirun, epochs=EPOCHS, extra=()):
-        self.folder, self.ranks, self.epochs = folder, ranks, epochs
-        args = [*mpirun, run.evergrad, *COMMAND.split(), "--epochs", str(epochs), "--out", str(folder), *extra]
+    def __init__(self, run, ranks, folder, mpirun, epochs=EPOCHS, extra=(), command=COMMAND):
+        self.folder, self.ranks, self.epochs, self.command = folder, ranks, epochs, command
+        args = [*mpirun, run.evergrad, *command.split(), "--epochs", str(epochs), "--out", str(folder), *extra]
         # A file, because a daemon of mpirun that is cut off lives on and would hold a pipe.
         self.said = tempfile.TemporaryFile(mode="w+")
         self.p = subprocess.Popen(args, env=run.environment, stdout=self.said, stderr=subprocess.STDOUT)
@@ -89,24 +94,26 @@ class Faults:
         self.run, self.weights, self.mpirun = run, weights, mpirun
         self.undisturbed = {}
 
-    def whole(self, epochs):
+    def whole(self, s):
         """The bits at the end of the undisturbed run of three ranks."""
-        if epochs not in self.undisturbed:
-            folder = self.run(f"{COMMAND} --epochs {epochs}", 3, self.run.scratch / f"whole{epochs}")
-            self.undisturbed[epochs] = self.weights(folder)
-        return self.undisturbed[epochs]
+        command = f"{s.command} --epochs {s.epochs}"
+        if command not in self.undisturbed:
+            folder = self.run(command, 3, self.run.scratch / f"whole{len(self.undisturbed)}")
+            self.undisturbed[command] = self.weights(folder)
+        return self.undisturbed[command]
 
     def start(self, name, mpirun=None, **how):
         return Start(self.run, 3, self.run.scratch / name, mpirun or self.mpirun(3), **how)
 
     def came_to(self, s):
-        assert self.weights(s.folder) == self.whole(s.epochs), f"{s.folder.name}: the run ends elsewhere than the undisturbed one"
+        assert self.weights(s.folder) == self.whole(s), f"{s.folder.name}: the run ends elsewhere than the undisturbed one"
 
     def goes_on(self, s):
         """The rest of a run that was disturbed has the bits of the one that was not."""
-        self.run(f"{COMMAND} --epochs {s.epochs}", s.ranks, s.folder, ["--resume"])
+        self.run(f"{s.command} --epochs {s.epochs}", s.ranks, s.folder, ["--resume"])
+        said = self.run.output
         self.came_to(s)
-        return self.run.output
+        return said
 
     def killed(self):
         for rank in range(3):
@@ -153,6 +160,25 @@ class Faults:
         os.truncate(files[-1], files[-1].stat().st_size // 2)
         said = self.goes_on(s)
         assert files[-1].name in said, f"nobody names the damaged file:\n{said}"
+
+    def a_part_of_a_checkpoint(self):
+        """Rank 1's file of the newest one is cut short: all go back to the one before. Then rank 2 alone may not write: all end."""
+        s = self.start("parts", command=DIVIDED)
+        s.until_saved()
+        os.kill(s.pids()[2], signal.SIGKILL)
+        s.ends(None)
+        newest = max((s.folder / "checkpoints").glob("step-*.json"), key=lambda p: int(p.stem.split("-")[1]))
+        part = newest.with_name(newest.stem + ".rank-1.safetensors")
+        os.truncate(part, part.stat().st_size // 2)
+        said = self.goes_on(s)
+        assert said.count(part.name) == 1, f"the damaged part is to be named once:\n{said}"
+        s = self.start("short", command=DIVIDED)
+        s.until_saved()
+        resource.prlimit(s.pids()[2], resource.RLIMIT_FSIZE, (1000, 1000))
+        s.ends(None, "rank 2 of 3: ", "File too large", ".rank-2.safetensors")
+        self.goes_on(s)
+        left = sorted(p.name for p in (s.folder / "checkpoints").iterdir())
+        assert len(left) == 8, f"two checkpoints are four files each: {left}"
 
     def another_config(self):
         half = [*self.mpirun(2)[:-1], "1"]
@@ -228,7 +254,7 @@ class Faults:
 
 def check_faults(run, weights, mpirun):
     faults = Faults(run, weights, mpirun)
-    for check in [faults.another_config, faults.by_hand, faults.killed, faults.stopped, faults.paused, faults.asked_to_leave, faults.damaged,
+    for check in [faults.another_config, faults.by_hand, faults.killed, faults.stopped, faults.paused, faults.asked_to_leave, faults.damaged, faults.a_part_of_a_checkpoint,
                   faults.second_start, faults.full_disk, faults.several_hosts]:
         start = time.time()
         check()

@@ -8,6 +8,7 @@ all ranks. Skipped (77) without mpirun or a build with MPI.
 import argparse
 import hashlib
 import json
+import math
 import os
 import pathlib
 import shutil
@@ -51,12 +52,35 @@ class Runs:
         return folder
 
 
+def tensors(path):
+    content = path.read_bytes()
+    data = 8 + int.from_bytes(content[:8], "little")
+    header = json.loads(content[8:data])
+    return {name: (e["dtype"], content[data + e["data_offsets"][0]:data + e["data_offsets"][1]])
+            for name, e in header.items() if name != "__metadata__"}
+
+
 def weights(folder):
-    """The bits of the newest checkpoint's tensors."""
-    files = sorted((folder / "checkpoints").glob("step-*.safetensors"), key=lambda p: int(p.stem.split("-")[1].split(".")[0]))
-    content = files[-1].read_bytes()
-    header = int.from_bytes(content[:8], "little")  # which counts checkpoints, too
-    return hashlib.sha256(content[8 + header:]).hexdigest()
+    """The bits of the newest checkpoint's tensors, which ranks may have written each its part of."""
+    newest = max((folder / "checkpoints").glob("step-*.json"), key=lambda p: int(p.stem.split("-")[1]))
+    said = json.loads(newest.read_text())
+    whole = {}
+    for file in said.get("files", [said]):
+        for name, (dtype, content) in tensors(newest.parent / file["file"]).items():
+            pieces = file.get("pieces", {}).get(name)
+            if pieces is None:
+                whole[name] = content
+                continue
+            width, at = int(dtype.strip("BF")) // 8, 0
+            for begin, size in pieces:
+                size_of_whole = math.prod(said["divided"][name]) * width
+                place = whole.setdefault(name, bytearray(size_of_whole))
+                place[begin * width:(begin + size) * width] = content[at:at + size * width]
+                at += size * width
+    digest = hashlib.sha256()
+    for name in sorted(whole):
+        digest.update(name.encode() + bytes(whole[name]))
+    return digest.hexdigest()
 
 
 def accuracies(folder):
@@ -108,6 +132,14 @@ def repeats_are_bitwise_equal(run):
 def divided_state_gives_the_same_checkpoint(run):
     whole, divided = (run(f"{CONTINUAL} adamw --optimizer-state keep", 3, extra=extra) for extra in [[], ["--zero", "1"]])
     assert weights(whole) == weights(divided), "--zero 1 changes the checkpoint"
+    assert len(list((divided / "checkpoints").glob("step-*.rank-2.safetensors"))) > 0, "rank 2 has written no part of a checkpoint"
+    # In bf16 a rank keeps its pieces of the masters alone, and what travels is the copy that forward reads: 4 + 2 bytes instead of 4 + 4.
+    command = f"{CONTINUAL} adamw --epochs 2".replace("fp32", "bf16")
+    whole, divided = (run(command, 3, extra=extra) for extra in [[], ["--zero", "1"]])
+    assert weights(whole) == weights(divided), "--zero 1 changes what is trained in bf16"
+    assert sum(sent(divided)) < 0.8 * sum(sent(whole)), (sum(sent(divided)), sum(sent(whole)))
+    for ranks in [2, 1]:
+        run(f"{command} --zero 1", ranks, divided, ["--resume"])
     # Not equal: MPI adds up short ranges in one round, in which everybody sends everything.
     assert 0 < sum(sent(divided)) <= sum(sent(whole)), "a divided step sends more than a whole sum"
 
@@ -122,7 +154,9 @@ def gradients_travel_as_bf16(run):
     near(accuracies(narrow), accuracies(wide), "gradients in bf16")
     # Norms are 8 bytes a step; of gradients and weights, 4 bytes each, the gradients' half is saved where both travel.
     whole, half, three_quarters = (sum(sent(folder)) for folder in [wide, narrow, divided])
-    assert abs(half / whole - 1 / 2) < 0.01 and abs(three_quarters / whole - 3 / 4) < 0.01, (whole, half, three_quarters)
+    # The weights of a task's last step, of 26, are gathered by its test, behind the line that counts.
+    expected = 1 / 4 + 1 / 2 * 25 / 26
+    assert abs(half / whole - 1 / 2) < 0.01 and abs(three_quarters / whole - expected) < 0.003, (whole, half, three_quarters)
     run(command, 2, narrow, ["--resume"], expect=1)
     assert "reduce" in run.output, run.output
 
