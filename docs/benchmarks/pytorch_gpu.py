@@ -7,39 +7,36 @@ each with flash and cuDNN attention. `tests/gpu` runs it beside `evergrad bench`
 
 The step: uint8 images on the device, decode and normalise, forward in bf16 autocast, mean cross-entropy, backward,
 global-norm clip, fused AdamW (decoupled decay on matrices only), the loss read by the host. The median over steps is
-kept. A variant that fails says why; when `--seconds` are used up the rest is left out, by name.
+kept. A variant that fails says why; when `--seconds` are used up the rest is left out, by name. The file of `--json` is
+written anew after every variant: compiling one can outlast any limit, and must not cost what was measured before it.
 """
 import argparse
 import json
+import os
+import pathlib
 import statistics
 import sys
 import time
 
 import torch
 import torch.nn.functional as F
+from gpu_models import MODELS, classes
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from vit_torch import Config, Vit, decay_groups
 
-MODELS = {
-    "ViT 32/4 D=192": (dict(image_size=32, patch=4, dim=192, depth=12, heads=3), 1024),
-    "ViT-B/16 224": (dict(image_size=224, patch=16, dim=768, depth=12, heads=12), 256),
-    "ViT-S/16 224": (dict(image_size=224, patch=16, dim=384, depth=12, heads=6), 256),
-    "ViT-Ti/16 224": (dict(image_size=224, patch=16, dim=192, depth=12, heads=3), 256),
-    "ViT 32/4 D=384": (dict(image_size=32, patch=4, dim=384, depth=12, heads=6), 1024),
-    "ViT 32/4 D=768": (dict(image_size=32, patch=4, dim=768, depth=12, heads=12), 256),
-    "smoke": (dict(image_size=16, patch=4, dim=32, depth=2, heads=2), 4),
-}
+SMOKE = dict(image_size=16, patch=4, dim=32, depth=2, heads=2, batch=4)
 MODES = {"eager": None, "compile": {}, "max-autotune": {"mode": "max-autotune"}}
 ATTENTION = {"flash": SDPBackend.FLASH_ATTENTION, "cudnn": SDPBackend.CUDNN_ATTENTION}
 
 
 def measure(o, model_name, mode, attention):
-    settings, batch = MODELS[model_name]
+    m = SMOKE if model_name == "smoke" else MODELS[model_name]
+    batch, size = m["batch"], m["image_size"]
+    settings = {key: m[key] for key in ("image_size", "patch", "dim", "depth", "heads")}
     torch.manual_seed(0)
     torch._dynamo.reset()
-    model = Vit(Config(classes=1000 if settings["image_size"] == 224 else 100, **settings)).to(o.device).train()
+    model = Vit(Config(classes=classes(m), **settings)).to(o.device).train()
     optimizer = torch.optim.AdamW(decay_groups(model, 0.05), lr=1e-3, fused=True)
-    size = settings["image_size"]
     images = torch.randint(0, 256, (2, batch, 3, size, size), dtype=torch.uint8, device=o.device)
     labels = torch.randint(0, 100, (2, batch), device=o.device)
 
@@ -70,10 +67,40 @@ def measure(o, model_name, mode, attention):
     return batch / statistics.median(times)
 
 
+def write_whole(path, result):
+    """All of the file or none: whoever reads it after a kill finds what was measured until then."""
+    part = pathlib.Path(str(path) + ".part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    os.replace(part, path)
+
+
+def run_variants(variants, seconds, measure, write, after=lambda: None):
+    """Measures (model, mode, attention) after (model, mode, attention) and writes what is known after each one."""
+    start = time.time()
+    result = {"images_per_second": {}, "failed": {}, "left_out": []}
+    for name, mode, attention in variants:
+        variant = f"{mode}, {attention}"
+        if time.time() - start > seconds:
+            result["left_out"].append(f"{name}: {variant}")
+            print(f"left out for lack of time: {name}: {variant}", flush=True)
+        else:
+            try:
+                rate = measure(name, mode, attention)
+                result["images_per_second"].setdefault(name, {})[variant] = rate
+                print(f"{name:20s} {variant:22s} {rate:10.1f} images/s", flush=True)
+            except Exception as e:  # one variant's failure must not cost the others' numbers
+                why = f"{type(e).__name__}: {(str(e).splitlines() or [''])[0]}"
+                result["failed"].setdefault(name, {})[variant] = why
+                print(f"{name:20s} {variant:22s} failed: {why}", flush=True)
+            after()
+        write(result)
+    return result
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--device", default="cuda", choices=["cuda", "cpu"])
-    p.add_argument("--models", default=",".join(n for n in MODELS if n != "smoke"))
+    p.add_argument("--models", default=",".join(MODELS), help="comma-separated; smoke: a tiny one")
     p.add_argument("--modes", default=",".join(MODES))
     p.add_argument("--attention", default=",".join(ATTENTION))
     p.add_argument("--steps", type=int, default=20)
@@ -82,29 +109,17 @@ def main():
     o = p.parse_args()
     if o.device == "cuda" and not torch.cuda.is_available():
         sys.exit("pytorch_gpu.py: PyTorch sees no GPU; try --device cpu --models smoke to test the script")
-    start, result, left_out = time.time(), {}, []
+    card = torch.cuda.get_device_name() if o.device == "cuda" else "cpu"
+
+    def write(result):
+        if o.json:
+            write_whole(o.json, {"torch": torch.__version__, "card": card, **result})
+
     # One mode after the other over all models, so that a short time still gives every model its eager number.
-    for mode in o.modes.split(","):
-        for name in o.models.split(","):
-            for attention in o.attention.split(","):
-                variant = f"{mode}, {attention}"
-                if time.time() - start > o.seconds:
-                    left_out.append(f"{name}: {variant}")
-                    continue
-                try:
-                    rate = measure(o, name, mode, attention)
-                    result.setdefault(name, {})[variant] = rate
-                    print(f"{name:16s} {variant:22s} {rate:10.1f} images/s", flush=True)
-                except Exception as e:  # one variant's failure must not cost the others' numbers
-                    print(f"{name:16s} {variant:22s} failed: {type(e).__name__}: {str(e).splitlines()[0]}", flush=True)
-                if o.device == "cuda":
-                    torch.cuda.empty_cache()
-    for text in left_out:
-        print(f"left out for lack of time: {text}")
-    if o.json:
-        card = torch.cuda.get_device_name() if o.device == "cuda" else "cpu"
-        with open(o.json, "w") as f:
-            json.dump({"torch": torch.__version__, "card": card, "images_per_second": result, "left_out": left_out}, f, indent=1)
+    variants = [(name, mode, attention) for mode in o.modes.split(",") for name in o.models.split(",")
+                for attention in o.attention.split(",")]
+    run_variants(variants, o.seconds, lambda *variant: measure(o, *variant), write,
+                 torch.cuda.empty_cache if o.device == "cuda" else lambda: None)
 
 
 if __name__ == "__main__":
