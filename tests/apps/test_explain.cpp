@@ -226,6 +226,7 @@ TEST_CASE("explain: a bench result shows the distance to the floor; another step
   const Args model = {"--dim",   "16", "--depth",     "1",    "--heads",   "1",
                       "--batch", "4",  "--precision", "fp32", "--threads", "1"};
   REQUIRE(evergrad(Args{"bench", "--step", "--steps", "2", "--json", bench.string()} + model).code == 0);
+  CHECK(json_of(bench).at("loader").at("images_per_second") > 0.0);
   const Ended e = evergrad(Args{"explain", "--bench", bench.string(), "--json", file.string()} + model);
   INFO(e.all());
   REQUIRE(e.code == 0);
