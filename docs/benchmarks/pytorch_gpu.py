@@ -107,6 +107,9 @@ def main():
     p.add_argument("--seconds", type=float, default=1e9, help="start no further variant after this long")
     p.add_argument("--json")
     o = p.parse_args()
+    for name in o.models.split(","):
+        if name not in (*MODELS, "smoke"):
+            p.error(f"unknown model {name!r}; known: {', '.join(MODELS)}, smoke")
     if o.device == "cuda" and not torch.cuda.is_available():
         sys.exit("pytorch_gpu.py: PyTorch sees no GPU; try --device cpu --models smoke to test the script")
     card = torch.cuda.get_device_name() if o.device == "cuda" else "cpu"

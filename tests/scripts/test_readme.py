@@ -88,6 +88,8 @@ class Runner:
             return command + " 1"
         if tool == "autograd":
             return command
+        if command.startswith("tests/gpu"):
+            return command + " --list"  # which parts that would be
         if tool.startswith("python3"):  # PyTorch is not a dependency of the tests: the scripts must at least parse
             return f"{sys.executable} -c 'import ast, sys; ast.parse(open(sys.argv[1]).read())' {words[1]}"
         if tool != "evergrad":

@@ -1,0 +1,184 @@
+"""The parts of tests/gpu: what each one runs, on what limit, and which figures it leaves. `r` is the call (tests/gpu: Call)."""
+import json
+import os
+import pathlib
+import re
+import shutil
+import socket
+import subprocess
+import sys
+
+import gpu_report
+from gpu_models import MODELS, evergrad_flags
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+TARGETS = ["evergrad", "test_kernels_cuda", "test_devices"]
+
+# Cases of tests/kernels per tool of compute-sanitizer, which makes a kernel ten to a hundred times slower: each case is a command
+# of its own, the most intricate kernels first. Reads of what nobody wrote and reads out of bounds can be anywhere; races and
+# wrong barriers only in kernels that share memory between threads.
+SHARING = ["matmul: rows*", "attention: backward agrees*accumulation", "attention: forward*", "layer_norm: backward*",
+           "cross_entropy: agrees*", "column_sum*", "global_norm: agrees*", "arrow_observe*"]
+SANITIZED = {
+    "memcheck": [*SHARING, "layer_norm: forward*", "patchify: forward agrees*", "patchify: backward*", "tokens: backward*",
+                 "adam_update*", "arrow_update*"],
+    "initcheck": [*SHARING, "layer_norm: forward*", "patchify: forward agrees*", "tokens: backward*", "adam_update*"],
+    "racecheck": SHARING,
+    "synccheck": SHARING,
+}
+
+
+def compute_capability():
+    """"90a" for an H100: the architecture of this machine's card alone, in nvcc's words. "native" where nvidia-smi does not tell."""
+    done = subprocess.run(["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"], capture_output=True, text=True)
+    digits = done.stdout.strip().splitlines()[0].replace(".", "") if done.returncode == 0 and done.stdout.strip() else ""
+    if not digits.isdigit():
+        return "native"
+    return digits + ("a" if digits == "90" else "")
+
+
+def part_build(r):
+    """What the other parts start, for this card alone, without the emulated device: a tenth of a whole build."""
+    flags = ["-DCMAKE_BUILD_TYPE=Release", "-DEVERGRAD_CUDA=ON", "-DEVERGRAD_EMULATED=OFF",
+             f"-DCMAKE_CUDA_ARCHITECTURES={compute_capability()}"]
+    if r.options.deps:
+        flags.append(f"-DEVERGRAD_DEPS={pathlib.Path(r.options.deps).resolve()}")
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    if r.run("build", ["cmake", "-S", ".", "-B", r.options.build, *generator, *flags], 60) is None:
+        return
+    has_nccl = "with    NCCL" in r.last_output
+    if r.run("build", ["cmake", "--build", r.options.build, "-j", os.cpu_count(), "--target", *TARGETS, *(["nccl_probe"] if has_nccl else [])],
+             r.options.minutes * 60) is not None:
+        r.built()
+
+
+def ctest(r, part, *which):
+    r.run(part, ["ctest", "--test-dir", r.options.build, "-L", "cuda", *which, "--output-on-failure", "--no-tests=error"], 400)
+
+
+def part_test(r):
+    ctest(r, "test", "-R", "kernels")
+
+
+def part_test_devices(r):
+    ctest(r, "test-devices", "-E", "kernels")
+
+
+def part_ranks(r):
+    """NCCL: one rank for wiring and graph capture, then two ranks on this GPU for correctness (their time means nothing)."""
+    probe = ROOT / r.options.build / "tests" / "nccl_probe"
+    if not probe.exists():
+        return r.skip("ranks", "this build has no NCCL")
+    for size, mode in ((1, []), (1, ["deterministic"]), (2, []), (2, ["deterministic"])):
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        start = [f"RANK={k} WORLD_SIZE={size} LOCAL_RANK={k} MASTER_ADDR=127.0.0.1 MASTER_PORT={port} {probe} {' '.join(mode)}" for k in range(size)]
+        both = " & ".join(start[1:] + [f"{start[0]}; a=$?"])
+        r.run("ranks", ["bash", "-c", both + ("; wait $! && exit $a" if size > 1 else "; exit $a")], 60)
+
+
+def part_sanitize(r, tool):
+    part, program = f"sanitize-{tool}", shutil.which("compute-sanitizer")
+    if not program:
+        return r.skip(part, "compute-sanitizer is neither on the PATH nor in /usr/local/cuda/bin")
+    for case in SANITIZED[tool]:
+        text = r.run(part, [program, "--tool", tool, "--error-exitcode", "3", f"{r.options.build}/tests/test_kernels_cuda",
+                            f"--test-case={case}"], 90, {"EVERGRAD_SHORT_TESTS": "1"})
+        if text is not None and not re.search(r"test cases:\s+1 \|\s+1 passed", text):  # doctest is content with no case at all
+            r.fail(part, f"--test-case={case} did not run one case")
+
+
+def bench_command(r, model, out, *more):
+    return [f"{r.options.build}/evergrad", "bench", *evergrad_flags(MODELS[model]), "--device", "cuda:0", "--precision", "bf16", "--json", out, *more]
+
+
+def part_bench(r, part):
+    for i, model in enumerate(r.models(part)):
+        out = ROOT / r.options.build / f"{part}-{i}.json"
+        alone = part == "bench" and model in (gpu_report.BIG, gpu_report.SMALL)
+        more = ["--methods", "adamw", "--kernels", gpu_report.BENCHES[part], *([] if alone else ["--step"])]
+        if r.run(part, bench_command(r, model, out, *more), 90) is not None:
+            report = json.loads(out.read_text())
+            r.figure(part, model, images_per_second=report["steps"][0]["images_per_second"], report=report)
+
+
+def part_arrow(r):
+    """What ARROW adds to a step of ViT-B: a third of a percent can only be seen in turns."""
+    out = ROOT / r.options.build / "arrow.json"
+    methods = ["adamw", "arrow:ring=bf16", "arrow:ring=fp32"]
+    command = bench_command(r, gpu_report.BIG, out, "--step", "--steps", 40, "--methods", ",".join(methods * 3))
+    if r.run("arrow", command, 240) is None:
+        return
+    ms = {m: [s["ms"] for s in json.loads(out.read_text())["steps"] if s["method"] == m] for m in methods}
+    r.figure("arrow", gpu_report.BIG, ms=ms)
+
+
+def part_pytorch(r, part):
+    mode, out = gpu_report.PYTORCH[part], ROOT / r.options.build / f"{part}.json"
+    out.unlink(missing_ok=True)
+    limit = min(400.0, r.left())
+    r.run(part, [sys.executable, ROOT / "docs" / "benchmarks" / "pytorch_gpu.py", "--json", out, "--modes", mode, "--models",
+                 ",".join(r.models(part)), "--seconds", max(1, int(limit - 60))], limit)
+    if not out.exists():  # else also what a killed script had measured
+        return
+    result = json.loads(out.read_text())
+    for model, variants in result["images_per_second"].items():
+        for variant, rate in variants.items():
+            r.figure(part, gpu_report.variant_key(model, variant), images_per_second=rate, torch=result["torch"])
+    for model, variants in result["failed"].items():
+        for variant, why in variants.items():
+            r.note(part, f"{model}, {variant}: {why}")
+    if result["left_out"]:
+        r.out_of_time(part, f"left out: {'; '.join(result['left_out'])}")
+
+
+def train_flags(out):
+    return ["--stream", "procedural", "--device", "cuda:0", "--precision", "bf16", "--image-size", "32", "--patch", "4",
+            "--dim", "192", "--depth", "4", "--heads", "3", "--out", str(out)]
+
+
+def part_train(r):
+    out = ROOT / r.options.build / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    r.run("train", [f"{r.options.build}/evergrad", "continual", "--tasks", "4", "--classes-per-task", "5", "--epochs", "4",
+                    "--train-limit", "1000", "--batch", "128", "--methods", "adamw,arrow", "--seeds", "1", *train_flags(out)], 90)
+
+
+def part_repeat(r):
+    """Two runs of 100 steps must leave the same weights, bit for bit."""
+    states = []
+    for i in range(2):
+        out = ROOT / r.options.build / f"repeat-{i}"
+        shutil.rmtree(out, ignore_errors=True)
+        if r.run("repeat", [f"{r.options.build}/evergrad", "train", "--classes", "10", "--epochs", "10", "--train-limit", "640",
+                            "--test-limit", "100", "--batch", "64", "--method", "arrow", *train_flags(out)], 60) is None:
+            return
+        states.append(sorted((out / "checkpoints").glob("*.safetensors"))[-1].read_bytes())
+    same = states[0] == states[1]
+    r.figure("repeat", "bitwise_equal", value=same)
+    if not same:
+        r.fail("repeat", "weights and optimizer state of two runs differ")
+
+
+# name: what runs it, in the order of a call without --parts: faults first, then figures, then what takes longest.
+PARTS = {
+    "build": part_build,
+    "test": part_test,
+    "repeat": part_repeat,
+    "bench": lambda r: part_bench(r, "bench"),
+    "pytorch-eager": lambda r: part_pytorch(r, "pytorch-eager"),
+    "arrow": part_arrow,
+    "train": part_train,
+    "ranks": part_ranks,
+    "test-devices": part_test_devices,
+    "bench-library": lambda r: part_bench(r, "bench-library"),
+    "bench-auto": lambda r: part_bench(r, "bench-auto"),
+    "sanitize-memcheck": lambda r: part_sanitize(r, "memcheck"),
+    "sanitize-racecheck": lambda r: part_sanitize(r, "racecheck"),
+    "sanitize-initcheck": lambda r: part_sanitize(r, "initcheck"),
+    "sanitize-synccheck": lambda r: part_sanitize(r, "synccheck"),
+    "pytorch-compile": lambda r: part_pytorch(r, "pytorch-compile"),
+    "pytorch-max-autotune": lambda r: part_pytorch(r, "pytorch-max-autotune"),
+}
+GROUPS = {"sanitize": "sanitize-", "pytorch": "pytorch-", "benches": "bench"}  # a group's name stands for all parts that begin so

@@ -1,0 +1,257 @@
+#!/usr/bin/env python3
+"""tests/gpu without a GPU: a stand-in for nvidia-smi, compute-sanitizer and the built programs, and planted figures.
+
+Shows that calls add up in one file, that a gate is reached, missed or not measured as the figures say, that what runs out of time
+is not called a fault, that every case handed to compute-sanitizer exists, and that PyTorch's figures survive a kill.
+"""
+import argparse
+import fnmatch
+import json
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import types
+import unittest
+from unittest import mock
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+sys.dont_write_bytecode = True
+sys.path[:0] = [str(ROOT / "tests" / "scripts"), str(ROOT / "docs" / "benchmarks")]
+import gpu_parts  # noqa: E402
+import gpu_report  # noqa: E402
+from gpu_models import MODELS  # noqa: E402
+from gpu_report import BIG, SMALL  # noqa: E402
+
+CARD = "NVIDIA Planted 1"
+STAND_INS = {
+    "nvidia-smi": 'case "$1" in *compute_cap*) echo 9.0;; *) echo "NVIDIA Planted 1";; esac',
+    "compute-sanitizer": 'case "$*" in *"matmul: rows"*) sleep ${SLOW:-0};; *"attention: forward"*) [ -z "$FOUND" ] || exit $FOUND;; esac\n'
+                         'echo "[doctest] test cases: 1 | ${RAN:-1 passed} | 0 failed"',
+    # Its step takes RATE images a second; without RATE it fails.
+    "evergrad": 'out=""; while [ $# -gt 0 ]; do [ "$1" = --json ] && out="$2"; shift; done\n'
+                '[ -n "$RATE" ] || exit 1\n'
+                'echo "{\\"steps\\": [{\\"method\\": \\"adamw\\", \\"images_per_second\\": $RATE}], \\"ceilings\\": {}}" > "$out"',
+}
+
+
+def part(state="ok", figures=None, time="2026-01-01 10:00", commit="aaa", **more):
+    return {"state": state, "time": time, "commit": commit, "commands": [], **more,
+            "figures": {k: {**v, "time": time, "commit": commit} for k, v in (figures or {}).items()}}
+
+
+def row(name, ms, flops=0.0, gigabytes=1.0):
+    return {"name": name, "ms": ms, "flops": flops, "bytes": gigabytes * 1e9, "bound": "memory", "ceiling_share": 0.5}
+
+
+def bench_of(rate, rows=()):
+    return {"images_per_second": rate, "report": {"ceilings": {"copy_gb_per_s": 2000.0}, "kernels": list(rows)}}
+
+
+def planted():
+    """Reaches every gate by a hair but three: ViT-Ti is missed, ViT-S not measured, the fp32 ring missed."""
+    big = [row("attention_fwd", 1.0, 180e9), row("attention_bwd", 1.0, 220e9), row("layer_norm_fwd + residual", 0.499 / 0.85),
+           row("layer_norm_bwd + residual", 0.499 / 0.85), row("adam_update", 0.499 / 0.88)]  # a gigabyte takes 0.5 ms
+    small = [row("attention_fwd", 0.5 / 0.6), row("attention_bwd", 0.5 / 0.6)]
+    return {
+        "bench": part(figures={BIG: bench_of(3000, big), SMALL: bench_of(60000, small), "ViT-Ti/16 224 @256": bench_of(20999)}),
+        "bench-auto": part(figures={BIG: bench_of(4000)}, commit="bbb"),
+        "pytorch-eager": part(figures={f"{BIG} | eager, flash": {"images_per_second": 2500}, f"{SMALL} | eager, cudnn": {"images_per_second": 30000}}),
+        "pytorch-compile": part(figures={f"{BIG} | compile, cudnn": {"images_per_second": 3200}}),
+        "arrow": part(figures={BIG: {"ms": {"adamw": [100, 100, 100], "arrow:ring=bf16": [100.3, 99, 105], "arrow:ring=fp32": [100.7, 100.7, 90]}}}),
+        "repeat": part(figures={"bitwise_equal": {"value": True}}),
+    }
+
+
+class Merging(unittest.TestCase):
+    def test_figures_of_earlier_calls_stay_with_their_commit_and_time(self):
+        new = {"bench": part(figures={SMALL: bench_of(70000)}, time="2026-01-02 10:00", commit="ccc")}
+        merged = gpu_report.merge(planted(), new)
+        self.assertEqual(set(merged), set(planted()))
+        self.assertEqual(merged["bench"]["commit"], "ccc")
+        self.assertEqual([(f["images_per_second"], f["commit"]) for f in merged["bench"]["figures"].values()],
+                         [(3000, "aaa"), (70000, "ccc"), (20999, "aaa")])
+        self.assertEqual(merged["arrow"], planted()["arrow"])
+
+    def test_a_part_that_was_not_run_replaces_none_and_a_failed_one_keeps_figures(self):
+        merged = gpu_report.merge(planted(), {"bench": part(gpu_report.NOT_RUN, why="no time was left"), "ranks": part(gpu_report.NOT_RUN),
+                                              "arrow": part(gpu_report.FAILED, commit="ccc")})
+        self.assertEqual(merged["bench"], planted()["bench"])
+        self.assertEqual(merged["ranks"]["state"], gpu_report.NOT_RUN)
+        self.assertEqual((merged["arrow"]["state"], merged["arrow"]["figures"][BIG]["commit"]), (gpu_report.FAILED, "aaa"))
+
+    def test_a_file_of_somebody_else_is_refused_and_kept(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = pathlib.Path(folder) / "x.json"
+            self.assertEqual(gpu_report.read(path), {})
+            for text in ("{", "[]", '{"parts": {"bench": {"ok": true}}}'):
+                path.write_text(text)
+                with self.assertRaisesRegex(SystemExit, "x.json is not a file that tests/gpu wrote"):
+                    gpu_report.read(path)
+                self.assertEqual(path.read_text(), text)
+
+
+class Gates(unittest.TestCase):
+    def results(self, parts):
+        return {what: (round(figure.value, 6) if figure else None, result) for what, _, _, _, figure, result in gpu_report.judge(parts)}
+
+    def test_each_gate_says_what_the_figures_say(self):
+        r = self.results(planted())
+        missed = {what for what, (_, result) in r.items() if result == "MISSED"}
+        unknown = {what for what, (_, result) in r.items() if result == "not measured"}
+        self.assertEqual(missed, {"ViT-Ti/16 224 @256: images/s", "ARROW, fp32 ring: share of ViT-B's step"})
+        self.assertEqual(unknown, {"ViT-S/16 224 @256: images/s"})
+        self.assertEqual(r[f"{BIG}: images/s"], (4000, "reached"))  # of --kernels auto, the best of the three
+        self.assertEqual(r[f"{BIG}: over the best PyTorch"], (1.25, "reached"))
+        self.assertEqual(r[f"{SMALL}: over the best PyTorch"], (2.0, "reached"))
+        self.assertEqual(r["attention backward, S=197, d=64"], (220, "reached"))
+        self.assertEqual(r["attention forward, S=65: of the memory floor"], (60, "reached"))
+        self.assertEqual(r["ARROW, bf16 ring: share of ViT-B's step"], (0.3, "reached"))  # the middle of three turns
+        self.assertEqual(r["ARROW, fp32 ring: share of ViT-B's step"], (0.7, "MISSED"))
+
+    def test_a_little_worse_is_missed(self):
+        parts = planted()
+        for r in parts["bench"]["figures"][BIG]["report"]["kernels"] + parts["bench"]["figures"][SMALL]["report"]["kernels"]:
+            r["ms"] *= 1.01
+        parts["repeat"]["figures"]["bitwise_equal"]["value"] = False
+        missed = [what for what, (_, result) in self.results(parts).items() if result == "MISSED"]
+        for what in ("attention forward, S=197, d=64", "attention backward, S=65: of the memory floor", "AdamW: of copy bandwidth",
+                     "layer norm forward: of copy bandwidth", "layer norm backward: of copy bandwidth", "weights after 100 steps equal, bit for bit"):
+            self.assertIn(what, missed)
+
+    def test_nothing_measured_reaches_nothing(self):
+        self.assertEqual({result for _, result in self.results({}).values()}, {"not measured"})
+
+    def test_the_kernels_that_gates_read_are_those_that_bench_times(self):
+        source = (ROOT / "apps" / "bench" / "kernel_bench.cpp").read_text()
+        for name in ("attention_fwd", "attention_bwd", "layer_norm_fwd + residual", "layer_norm_bwd + residual", "adam_update"):
+            self.assertIn(f'time("{name}"', source)
+
+    def test_markdown(self):
+        parts = {**planted(), "sanitize-racecheck": part(gpu_report.OUT_OF_TIME, why="after 90 s of: a | b")}
+        text = gpu_report.markdown(CARD, parts)
+        self.assertIn("| ViT-S/16 224 @256: images/s | at least 11,000 /s | - | not measured |  |  |", text)
+        self.assertIn("| ViT-B/16 224 @256: images/s | at least 3,900 /s | 4,000 /s | reached | --kernels auto | bbb |", text)
+        self.assertIn("| ViT-B/16 224 @256 | 3,000 | - | 4,000 | compile, cudnn | 3,200 | 1.25 | bbb |", text)
+        self.assertIn("not measured: pytorch-max-autotune", text)
+        self.assertIn("| sanitize-racecheck | ran out of time: after 90 s of: a / b | 0 |", text)
+        tables = [t for t in re.split(r"\n\n", text) if t.startswith("|")]
+        self.assertEqual(len(tables), 5)
+        for table in tables:
+            self.assertEqual(len({line.count("|") for line in table.strip().splitlines()}), 1, table)
+
+
+class WholeCalls(unittest.TestCase):
+    """tests/gpu itself, with stand-ins for what a GPU machine has."""
+
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.folder = pathlib.Path(scratch.name)
+        for name, body in STAND_INS.items():
+            file = self.folder / name
+            file.write_text(f"#!/bin/sh\n{body}\n")
+            file.chmod(0o755)
+
+    def call(self, *args, **env):
+        clean = {k: v for k, v in os.environ.items() if k not in ("SLOW", "FOUND", "RATE", "RAN")}
+        done = subprocess.run([sys.executable, ROOT / "tests" / "gpu", "--out", self.folder, "--build", self.folder, *args], text=True,
+                              capture_output=True, env={**clean, "PATH": f"{self.folder}:{os.environ['PATH']}", **env})
+        json_file = self.folder / "gpu-nvidia-planted-1.json"
+        return done, json.loads(json_file.read_text())["parts"] if json_file.exists() else {}
+
+    def test_calls_add_up_and_a_fault_differs_from_a_lack_of_time(self):
+        done, parts = self.call("--parts", "sanitize-memcheck")
+        self.assertEqual((done.returncode, parts["sanitize-memcheck"]["state"]), (0, "ok"), done.stdout)
+        self.assertEqual(len(parts["sanitize-memcheck"]["commands"]), len(gpu_parts.SANITIZED["memcheck"]))
+        done, parts = self.call("--parts", "sanitize-racecheck", "--minutes", "0.1", SLOW="60")
+        self.assertEqual((done.returncode, parts["sanitize-racecheck"]["state"]), (1, "ran out of time"), done.stdout)
+        self.assertNotIn("FAILED", done.stdout)
+        done, parts = self.call("--parts", "sanitize-synccheck", FOUND="3")
+        self.assertEqual((done.returncode, parts["sanitize-synccheck"]["state"]), (1, "FAILED"), done.stdout)
+        done, parts = self.call("--parts", "sanitize-initcheck", RAN="0 passed")
+        self.assertEqual(parts["sanitize-initcheck"]["state"], "FAILED")
+        done, parts = self.call("--parts", "bench", "--models", "ViT-B", RATE="1234")
+        self.assertEqual((done.returncode, parts["bench"]["figures"][BIG]["images_per_second"]), (0, 1234), done.stdout)
+        done, parts = self.call("--parts", "benches", "--models", "D=384 @256", RATE="99")
+        self.assertEqual(set(parts["bench"]["figures"]), {BIG, "ViT 32/4 D=384 @256"})
+        done, parts = self.call("--parts", "bench", "--models", "ViT-B")  # fails now
+        self.assertEqual((parts["bench"]["state"], parts["bench"]["figures"][BIG]["images_per_second"]), ("FAILED", 1234))
+        self.assertEqual(set(parts), {"sanitize-memcheck", "sanitize-racecheck", "sanitize-synccheck", "sanitize-initcheck", "bench",
+                                      "bench-library", "bench-auto"})
+        text = (self.folder / "gpu-nvidia-planted-1.md").read_text()
+        self.assertIn("| sanitize-racecheck | ran out of time: after ", text)
+        self.assertIn("| ViT-B/16 224 @256: images/s | at least 3,900 /s | 1,234 /s | MISSED |", text)
+
+    def test_what_the_file_lacks_comes_first(self):
+        first = next(iter(MODELS))
+        self.call("--parts", "bench", "--models", first, RATE="5")
+        done, parts = self.call("--parts", "bench", RATE="6")
+        self.assertEqual(len(parts["bench"]["commands"]), len(MODELS))
+        order = [line for line in done.stdout.splitlines() if "evergrad bench" in line]
+        self.assertIn("--model vit-b --image-size 224", order[-1])
+
+    def test_only_this_cards_architecture_and_only_what_is_started_is_built(self):
+        commands = []
+        call = types.SimpleNamespace(options=types.SimpleNamespace(deps="", build="b", minutes=9), last_output="--   with    NCCL: x", built=lambda: commands.append("built"),
+                                     run=lambda part, command, *_: commands.append([str(c) for c in command]) or "")
+        with mock.patch.dict(os.environ, {"PATH": f"{self.folder}:{os.environ['PATH']}"}):
+            gpu_parts.part_build(call)
+        self.assertIn("-DCMAKE_CUDA_ARCHITECTURES=90a", commands[0])
+        self.assertIn("-DEVERGRAD_EMULATED=OFF", commands[0])
+        self.assertEqual(commands[1][commands[1].index("--target") + 1:], ["evergrad", "test_kernels_cuda", "test_devices", "nccl_probe"])
+        self.assertEqual(commands[2], "built")
+
+    def test_figures_carry_the_commit_that_was_built(self):
+        (self.folder / "built_from_commit").write_text("beef123")
+        _, parts = self.call("--parts", "bench", "--models", "ViT-B", RATE="5")
+        self.assertEqual((parts["bench"]["commit"], parts["bench"]["figures"][BIG]["commit"]), ("beef123", "beef123"))
+
+    def test_unknown_names_are_refused(self):
+        for args, known in ((["--parts", "benchh"], "pytorch-eager"), (["--models", "ViT-L"], "ViT-B/16 224 @256")):
+            done, _ = self.call(*args)
+            self.assertEqual(done.returncode, 2)
+            self.assertIn(known, done.stderr)
+
+
+class Sources(unittest.TestCase):
+    def test_every_case_for_compute_sanitizer_is_one_case(self):
+        text = "".join(p.read_text() for p in (ROOT / "tests" / "kernels").glob("test_*.cpp") if p.stem != "test_matmul_paths")
+        names = re.findall(r'TEST_CASE\(\s*"([^"]+)"', text)
+        for pattern in {c for cases in gpu_parts.SANITIZED.values() for c in cases}:
+            self.assertNotIn(",", pattern)  # doctest would take two patterns
+            self.assertEqual(len([n for n in names if fnmatch.fnmatchcase(n, pattern)]), 1, pattern)
+        for tool, cases in gpu_parts.SANITIZED.items():
+            self.assertIn("matmul: rows*", cases, f"{tool} must see the tensor cores' product")
+
+    def test_pytorchs_figures_are_on_disk_after_each_variant(self):
+        stubs = {name: mock.MagicMock() for name in ("torch", "torch.nn", "torch.nn.functional", "torch.nn.attention", "vit_torch")}
+        with mock.patch.dict(sys.modules, stubs), tempfile.TemporaryDirectory() as folder:
+            import pytorch_gpu
+            file = pathlib.Path(folder) / "p.json"
+            variants = [("A", "eager", "flash"), ("A", "eager", "cudnn"), ("A", "max-autotune", "flash")]
+
+            def measure(_, mode, attention):
+                if attention == "cudnn":
+                    raise RuntimeError("no kernel\nmore")
+                if mode != "eager":
+                    raise SystemExit("killed while it compiled")
+                return 7.0
+            with self.assertRaises(SystemExit):
+                pytorch_gpu.run_variants(variants, 100, measure, lambda r: pytorch_gpu.write_whole(file, r))
+            result = json.loads(file.read_text())
+            self.assertEqual(result["images_per_second"], {"A": {"eager, flash": 7.0}})
+            self.assertEqual(result["failed"], {"A": {"eager, cudnn": "RuntimeError: no kernel"}})
+            pytorch_gpu.run_variants(variants, -1, measure, lambda r: pytorch_gpu.write_whole(file, r))
+            self.assertEqual(len(json.loads(file.read_text())["left_out"]), 3)
+            self.assertEqual([f.name for f in pathlib.Path(folder).iterdir()], ["p.json"])
+
+
+if __name__ == "__main__":
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--source", help="not used: this file knows where it is")
+    p.add_argument("--build", help="not used; every script test is given it")
+    _, rest = p.parse_known_args()
+    unittest.main(argv=[sys.argv[0], *rest])
