@@ -1,25 +1,15 @@
 // tests/devices/test_cli_device.cpp - `--device` as a user gives it: whole runs of the binary on devices that have their
 // own memory, streams and recorded steps.
-#include <algorithm>
 #include <sstream>
 
 #include "tests/apps/command.h"
 #include "tests/devices/devices.h"
 
 using namespace eg;
+using test::has_emulated;
+using test::kernel_devices;
 
 namespace {
-/// The devices of CUDA kernels, as --device names them.
-std::vector<std::string> kernel_devices() {
-  std::vector<std::string> names;
-  for (const Device d : test::devices_under_test())
-    if (d.type == DeviceType::emulated || d.type == DeviceType::cuda) names.push_back(to_string(d));
-  return names;
-}
-bool has_emulated() {
-  const auto names = kernel_devices();
-  return std::find(names.begin(), names.end(), "emulated") != names.end();
-}
 /// A run with EVERGRAD_EMULATED set.
 Ended under(const std::string& settings, const Args& args) {
   return Command(Args{"/usr/bin/env", "EVERGRAD_EMULATED=" + settings, EVERGRAD_BINARY} + args).wait();
