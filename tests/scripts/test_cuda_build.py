@@ -1,0 +1,67 @@
+#!/usr/bin/env python3
+"""Configures a CUDA build and builds what an NVIDIA machine would start first, on a machine that has nvcc and no GPU.
+
+    tests/scripts/test_cuda_build.py --source DIR --build DIR
+
+Every host file of cuda/device compiles, the kernels compile to PTX (nvcc's first half; test_machine_code.py does the other one, for
+two architectures), `evergrad` and test_kernels_cuda link against the CUDA runtime. Without a GPU the test program must show as
+skipped (exit code 77), and the binary must name the devices that there are. Exits 77 itself where there is no nvcc.
+"""
+import argparse
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+import time
+
+
+def find_nvcc():
+    return next((c for c in (os.environ.get("CUDACXX"), shutil.which("nvcc"), "/usr/local/cuda/bin/nvcc") if c and pathlib.Path(c).exists()), None)
+
+
+def run(*command, expected=0, env=None):
+    began = time.time()
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True, env={**os.environ, **(env or {})})
+    text = done.stdout + done.stderr
+    print(f"{time.time() - began:6.1f} s  exit {done.returncode:3d}  {' '.join(str(c) for c in command)}", flush=True)
+    if done.returncode != expected:
+        print(text[-8000:])
+        raise SystemExit(f"FAILED: exit code {done.returncode}, not {expected}")
+    return text
+
+
+def expect(text, *words):
+    for word in words:
+        if word not in text:
+            print(text)
+            raise SystemExit(f"FAILED: no {word!r} in this")
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("--source", type=pathlib.Path, required=True)
+    p.add_argument("--build", type=pathlib.Path, required=True)
+    o = p.parse_args()
+    nvcc = find_nvcc()
+    if not nvcc:
+        print("SKIPPED: no nvcc on the PATH, in CUDACXX or in /usr/local/cuda/bin")
+        return 77
+    build = o.build / "cuda_build"
+    generator = ["-G", "Ninja"] if shutil.which("ninja") else []
+    # PTX of one architecture: what ptxas makes of it nobody runs here.
+    said = run("cmake", "-S", o.source, "-B", build, *generator, "-DCMAKE_BUILD_TYPE=Release", "-DEVERGRAD_CUDA=ON", "-DEVERGRAD_EMULATED=OFF",
+               "-DCMAKE_CUDA_ARCHITECTURES=80-virtual", f"-DCMAKE_CUDA_COMPILER={nvcc}")
+    print("".join(f"{line}\n" for line in said.splitlines() if "NCCL" in line or "cuBLASLt" in line), end="")
+    run("cmake", "--build", build, "-j2", "--target", "evergrad", "test_kernels_cuda")
+    # Without a GPU, also on a machine that has one.
+    none = {"CUDA_VISIBLE_DEVICES": ""}
+    expect(run(build / "tests" / "test_kernels_cuda", expected=77, env=none), "SKIPPED: no GPU")
+    expect(run(build / "evergrad", "info", env=none), "cpu")
+    expect(run(build / "evergrad", "train", "--stream", "procedural", "--classes", "2", "--device", "cuda:0", "--out", build / "no_run", expected=1,
+               env=none), "cuda:0", "available")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
