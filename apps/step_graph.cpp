@@ -57,9 +57,12 @@ StepInputs inputs_of(const Batch& batch, const Tensor& class_mask, std::int64_t 
   return in;
 }
 
-StepGraph::~StepGraph() {
+StepGraph::~StepGraph() { forget(); }
+
+void StepGraph::forget() {
   for (auto& [signature, r] : by_signature_)
     if (r.graph.handle) runtime(device_).destroy_graph(r.graph);
+  by_signature_.clear();
 }
 
 void StepGraph::record(Recorded& r, const Body& body) {

@@ -47,6 +47,8 @@ class StepGraph {
   /// next run. Says once on standard error why a device that should record does not.
   const StepOutputs& run(const Batch& batch, const Tensor& class_mask, std::int64_t classes, const Body& body);
   std::int64_t replays() const { return replays_; }
+  /// What was recorded is no longer what a step does: every signature begins anew. The outputs of the last run are gone.
+  void forget();
   /// Hears of the collectives that recordings hold. Null: nobody.
   void watched_by(Watchdog* dog) { dog_ = dog; }
 

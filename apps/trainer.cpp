@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <iostream>
 #include <utility>
 
 #include "apps/weights/model_weights.h"
@@ -11,6 +12,7 @@
 #include "engine/collectives/agree.h"
 #include "engine/collectives/watchdog.h"
 #include "engine/file.h"
+#include "engine/kernel_choices.h"
 #include "engine/memory.h"
 #include "layers/freeze.h"
 
@@ -186,6 +188,7 @@ void Trainer::enqueue_gradient(const StepInputs& in, StepOutputs* out, bool trai
                                const GradientBuckets::Reduced& on_gradient_final) {
   // Gradient accumulation: the mean over the whole batch, split into passes, is the sum of the parts over one divisor.
   const std::int64_t parts = std::min<std::int64_t>(config_.accumulate, in.count);
+  kernel_choices(config_.device).trust_watched(record().skipped == 0);
   if (in.shared) buckets_->begin(divided_ && training);
   if (parts == 0) arena_.grad.set_zero();  // a rank without images: the others' gradient is the whole
   for (std::int64_t part = 0; part < parts; ++part) {
@@ -319,12 +322,27 @@ StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& c
   });
   download_record();
   result.applied = record().finite != 0;
+  if (!result.applied) distrust_kernels();
   optimizer_->after_step(ctx);
   record().step += 1;
   if (record().skipped_in_a_row >= 20)
     throw Diverged(cat("20 updates in a row were skipped because the gradient was not finite (last at step ",
                        record().step, "); use a smaller --lr"));
   return result;
+}
+
+/// A gradient was not finite, and a library's kernel may be why (cuDNN's attention has been, on some shapes): the run does
+/// without it from here on. All ranks skip the same steps, so all of them come here.
+void Trainer::distrust_kernels() {
+  const std::vector<KernelChoice> changed = kernel_choices(config_.device).trust_watched(false);
+  if (changed.empty()) return;
+  graph_.forget();
+  std::string calls;
+  for (const KernelChoice& c : changed)
+    calls += cat(calls.empty() ? "" : "; ", c.call, ": ", c.chosen, " -> ", c.instead);
+  std::cerr << "evergrad: the gradient of step " << record().step
+            << " was not finite, and the step was skipped. A library's "
+            << "kernel may be why: evergrad's own take its place for the rest of the run (" << calls << ")\n";
 }
 
 void Trainer::sum_shared(bool shared, std::span<double> values) const {

@@ -161,6 +161,7 @@ class Trainer {
   std::string divergence(const StepInputs& in, const std::string& which, bool training, double loss);
   void check_loss(bool shared, double mine, double total, const std::function<std::string()>& explain) const;
   void sum_shared(bool shared, std::span<double> values) const;
+  void distrust_kernels();
 
   TrainerConfig config_;
   Vit model_;

@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <iostream>
+#include <iterator>
 #include <optional>
+#include <utility>
 
 #include "engine/error.h"
 #include "engine/kernel_cache.h"
@@ -93,6 +95,7 @@ void KernelChoices::start(Start start) {
     if (!cached.damage.empty()) warn(cat("the measurements of kernels in ", cached.damage, "; they are taken anew"));
     cached_ = std::move(cached.chosen);
   }
+  trusts_watched_ = true;
   active_ = start_.mode != KernelMode::hand || !start_.pinned.empty();
 }
 
@@ -103,6 +106,8 @@ std::size_t KernelChoices::choose(const std::string& call, std::span<const Kerne
   auto found = index_.find(call);
   if (found == index_.end()) {
     KernelChoice choice = decide(call, all, recording, trial);
+    if (const auto place = place_of(choice.chosen, all))
+      choice.watched = all[*place].watched, choice.instead = all[0].name;
     if (start_.chosen) start_.chosen(choice);
     made_.push_back(std::move(choice));
     found = index_.emplace(call, made_.size() - 1).first;
@@ -116,7 +121,15 @@ std::size_t KernelChoices::choose(const std::string& call, std::span<const Kerne
                ", which is not possible here (possible: ", joined(have),
                "); use the device and the build that the run began with, or begin a new run");
   });
-  return *place;
+  return usable(all[*place]) ? *place : 0;
+}
+
+std::vector<KernelChoice> KernelChoices::trust_watched(bool yes) {
+  const std::lock_guard lock(mutex_);
+  std::vector<KernelChoice> changed;
+  if (std::exchange(trusts_watched_, yes) != yes)
+    std::copy_if(made_.begin(), made_.end(), std::back_inserter(changed), [](const auto& c) { return c.watched; });
+  return changed;
 }
 
 KernelChoice KernelChoices::decide(const std::string& call, std::span<const KernelImplementation> all, bool recording,
@@ -125,10 +138,10 @@ KernelChoice KernelChoices::decide(const std::string& call, std::span<const Kern
     return {call, start_.pinned[at->second].chosen, "this run", {}};
   if (start_.mode == KernelMode::library)
     for (const KernelImplementation& i : all)
-      if (i.library) return {call, i.name, "rule", {}};
+      if (i.library && usable(i)) return {call, i.name, "rule", {}};
   if (start_.mode != KernelMode::automatic || recording) return {call, all[0].name, "rule", {}};
   if (const auto at = cached_.find(call); at != cached_.end()) {
-    if (place_of(at->second, all)) return {call, at->second, "cache", {}};
+    if (place_of(at->second, all)) return {call, at->second, "cache", {}};  // choose() looks whether it is trusted
     warn(cat("the kernel '", at->second, "', once measured as the fastest for ", call,
              ", is not in this build; it is measured anew"));
   }
@@ -160,6 +173,11 @@ KernelChoice KernelChoices::measure(const std::string& call, std::span<const Ker
   // Whoever computes something else, or not the same twice, is out, however fast.
   for (std::size_t i = 0; i < all.size(); ++i) {
     KernelTime t{all[i].name, 0.0, {}};
+    if (!usable(all[i])) {
+      t.refused = "a gradient of this run was not finite";
+      choice.times.push_back(std::move(t));
+      continue;
+    }
     try {
       const auto first = result_of(i), again = result_of(i);
       const double apart = finite(first) ? difference(ours, first) : HUGE_VAL;

@@ -33,6 +33,7 @@ std::string to_string(KernelMode mode);
 struct KernelImplementation {
   std::string name;
   bool library = false;
+  bool watched = false;  // taken only as long as every gradient of the run was finite; see trust_watched()
 };
 
 /// One implementation as the measurement saw it.
@@ -47,6 +48,8 @@ struct KernelChoice {
   std::string chosen;             // name of an implementation
   std::string origin;             // "measured", "cache", "this run", "rule"
   std::vector<KernelTime> times;  // of a measurement; else empty
+  bool watched = false;           // the chosen one is, and `instead` takes its place when it is not trusted
+  std::string instead;
 };
 
 /// How the implementations of one call are tried: with the call's own inputs, since arithmetic on zeros is faster than on
@@ -94,6 +97,10 @@ class KernelChoices {
   /// that nothing can be measured now. Throws Error{usage} when a pinned implementation is not among them.
   std::size_t choose(const std::string& call, std::span<const KernelImplementation> all, bool recording,
                      const MakeTrial& trial);
+  /// False: watched implementations are not taken from here on, whatever was or is chosen, and the first one of a call takes
+  /// their place. The run says true while none of its gradients was not finite, which its checkpoint knows: a resumed run
+  /// takes the same implementations at the same steps. Returns the choices made so far that this changes.
+  std::vector<KernelChoice> trust_watched(bool yes);
   /// All choices so far, in the order in which they were made.
   std::vector<KernelChoice> made() const;
 
@@ -101,6 +108,7 @@ class KernelChoices {
   KernelChoice decide(const std::string& call, std::span<const KernelImplementation> all, bool recording,
                       const MakeTrial& trial);
   KernelChoice measure(const std::string& call, std::span<const KernelImplementation> all, const MakeTrial& trial);
+  bool usable(const KernelImplementation& i) const { return trusts_watched_ || !i.watched; }
   void warn(const std::string& text) const;
 
   std::vector<std::string> names_;
@@ -108,6 +116,7 @@ class KernelChoices {
   Clock clock_;
   Start start_;
   std::atomic<bool> active_ = false;
+  bool trusts_watched_ = true;
   mutable std::mutex mutex_;
   std::map<std::string, std::size_t> index_;  // call -> place in made_
   std::vector<KernelChoice> made_;

@@ -11,7 +11,7 @@ namespace {
 [[noreturn]] void refuse(std::string_view whole, std::string_view part) {
   fail(Kind::usage, cat("EVERGRAD_EMULATED=", whole, ": '", part,
                         "' is not understood; write workers=N, schedule=round-robin|random:SEED, "
-                        "streams=eager|lazy:SEED, shared=KIB, fastest=KERNEL"));
+                        "streams=eager|lazy:SEED, shared=KIB, fastest=KERNEL, library=CALL"));
 }
 
 std::uint64_t number(std::string_view text, std::string_view whole) {
@@ -43,6 +43,8 @@ void read_part(Settings& s, std::string_view part, std::string_view whole) {
     s.shared_bytes = std::size_t(kib) * 1024;
   } else if (name == "fastest" && !value.empty()) {
     s.fastest = value;
+  } else if (name == "library") {
+    s.library = number(value, whole);
   } else if (name == "schedule" && (kind == "round-robin" || kind == "random")) {
     s.schedule = {kind == "random", seed};
   } else if (name == "streams" && (kind == "eager" || kind == "lazy")) {

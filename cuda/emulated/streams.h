@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -21,8 +22,8 @@
 
 namespace eg::emulated {
 
-/// What EVERGRAD_EMULATED says: "workers=2,schedule=random:7,streams=lazy:3,shared=99,fastest=tile-64", any part of it
-/// (shared in KiB).
+/// What EVERGRAD_EMULATED says: "workers=2,schedule=random:7,streams=lazy:3,shared=99,fastest=tile-64,library=5", any part of
+/// it (shared in KiB).
 struct Settings {
   int workers = 0;  // most OS threads that run blocks; 0: as many as evergrad uses threads
   Schedule schedule;
@@ -30,6 +31,8 @@ struct Settings {
   std::uint64_t stream_seed = 0;
   std::size_t shared_bytes = 227 * 1024;  // that a block gets at most: an H100's; smaller cards give less
   std::string fastest;  // the kernel that --kernels auto is to find the fastest; empty: nothing can be measured
+  std::optional<std::uint64_t>
+      library;  // a library for attention's backward pass that gives NaN from this call on; 0: never
 };
 /// Throws Error{usage} naming the part that is wrong.
 Settings parse_settings(std::string_view text);

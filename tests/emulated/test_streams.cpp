@@ -120,13 +120,15 @@ TEST_CASE("settings: what EVERGRAD_EMULATED may say, and what is told of everyth
   CHECK(s.stream_seed == 3);
   CHECK(s.shared_bytes == 227 * 1024);
   CHECK(emulated::parse_settings("shared=99").shared_bytes == 99 * 1024);
+  CHECK_FALSE(s.library.has_value());
+  CHECK(emulated::parse_settings("library=5").library == 5);
   const emulated::Settings none = emulated::parse_settings("");
   CHECK_FALSE(none.lazy);
   CHECK_FALSE(none.schedule.random);
   CHECK_FALSE(emulated::parse_settings("schedule=round-robin,streams=eager").schedule.random);
   for (const char* wrong : {"workers", "workers=", "workers=x", "workers=0", "workers=2000", "schedule=fair",
                             "schedule=round-robin:3", "streams=lazy:x", "streams=slow", "threads=2", "shared=47",
-                            "shared=228", "shared=x", "workers=1;streams=lazy"}) {
+                            "shared=228", "shared=x", "library=", "workers=1;streams=lazy"}) {
     const std::string text = error_of([&] { emulated::parse_settings(wrong); });
     CAPTURE(std::string(wrong));
     CHECK(has(text, std::string("EVERGRAD_EMULATED=") + wrong));

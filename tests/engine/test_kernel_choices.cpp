@@ -173,6 +173,47 @@ TEST_CASE("kernel choices: pinned ones win over everything, and an unknown one i
   CHECK(error_text(Kind::usage, [&] { rig.choose("a"); }).find("possible: ours") != std::string::npos);
 }
 
+TEST_CASE(
+    "kernel choices: watched ones go when a gradient was not finite, whatever was chosen, and come back for another "
+    "run") {
+  Rig rig;
+  rig.all[2].watched = true;  // lib-0, what the rule and the clock take
+  const auto restart = [&](KernelMode mode) {
+    rig.written.clear();
+    rig.choices.start(rig.with(mode));
+  };
+  restart(KernelMode::library);
+  CHECK(rig.choose("a") == "lib-0");
+  CHECK(rig.choices.trust_watched(true).empty());  // nothing new
+  const std::vector<KernelChoice> changed = rig.choices.trust_watched(false);
+  REQUIRE(changed.size() == 1);
+  CHECK(changed[0].call == "a");
+  CHECK(changed[0].chosen == "lib-0");
+  CHECK(changed[0].instead == "ours");
+  CHECK(rig.choices.trust_watched(false).empty());  // said once
+  CHECK(rig.choose("a") == "ours");
+  CHECK(rig.choose("b") == "lib-1");  // a library's, but not watched
+  // Another trainer of the same run whose gradients were finite.
+  rig.choices.trust_watched(true);
+  CHECK(rig.choose("a") == "lib-0");
+  CHECK(rig.choose("b") == "lib-1");  // what was chosen stays
+  // The record says what was chosen first, and the run itself knows when a gradient was not finite.
+  CHECK(rig.written == std::vector<std::string>{"a:lib-0:rule", "b:lib-1:rule"});
+
+  restart(KernelMode::automatic);
+  rig.choices.trust_watched(false);
+  CHECK(rig.choose("a") == "lib-1");  // the second fastest: the watched one takes no part
+  CHECK(rig.choices.made().front().times[2].refused.find("not finite") != std::string::npos);
+
+  KernelChoices::Start s = rig.with(KernelMode::library);
+  s.pinned = {{"a", "lib-0", "", {}}};
+  rig.choices.start(s);
+  rig.choices.trust_watched(false);  // a resumed run
+  CHECK(rig.choose("a") == "ours");
+  rig.choices.start(s);
+  CHECK(rig.choose("a") == "lib-0");
+}
+
 TEST_CASE("kernel choices: auto needs a clock, and the mode is one of three") {
   KernelChoices blind;
   blind.describe({"ours"}, "card", {});
