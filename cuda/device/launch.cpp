@@ -70,29 +70,24 @@ Scratch scratch(Stream stream, std::size_t bytes, std::size_t tickets) {
   const cudaStream_t s = cuda_stream(stream);
   const std::lock_guard lock(mutex);
   Held& held = by_stream[s];
-  const auto grow = [&](void** block, std::size_t room) {
+  // A block that became too small is kept: recorded steps, and launches that are queued, still name it.
+  const auto grown = [&](std::size_t room) {
     check(!capturing(s), Kind::usage, [] {
       return std::string(
           "growing a kernel's scratch memory while a step is recorded; run the step once before recording it");
     });
-    check_cuda(cudaStreamSynchronize(s), "waiting for the device");  // earlier launches may still use the old block
-    if (*block) check_cuda(cudaFree(*block), "freeing scratch memory");
-    *block = nullptr;
-    check_cuda(cudaMalloc(block, room), "allocating scratch memory");
+    void* block = nullptr;
+    check_cuda(cudaMalloc(&block, room), "allocating scratch memory");
+    return block;
   };
   if (held.bytes < bytes) {
-    held.bytes = 0;
-    grow(&held.data, bytes);
+    held.data = grown(bytes);
     held.bytes = bytes;
   }
   if (held.count < tickets) {
-    held.count = 0;
-    void* block = held.tickets;
-    held.tickets = nullptr;
-    grow(&block, tickets * sizeof(unsigned));
-    held.tickets = static_cast<unsigned*>(block);
-    check_cuda(cudaMemsetAsync(block, 0, tickets * sizeof(unsigned), s), "clearing tickets");
+    held.tickets = static_cast<unsigned*>(grown(tickets * sizeof(unsigned)));
     held.count = tickets;
+    check_cuda(cudaMemsetAsync(held.tickets, 0, tickets * sizeof(unsigned), s), "clearing tickets");
   }
   return {held.data, held.tickets};
 }
