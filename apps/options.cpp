@@ -201,9 +201,11 @@ void add_machine_options(CLI::App& sub, MachineOptions& o) {
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "fp32", "bf16"}))
       ->group(group);
-  sub.add_option("--kernels", o.kernels,
-                 "cuda, emulated: hand (evergrad's own, by a rule), library (cuBLASLt where it has the operation), or "
-                 "auto: the fastest of all, measured once per shape and then kept by the run (several ranks: hand)")
+  sub.add_option(
+         "--kernels", o.kernels,
+         "cuda, emulated: hand (evergrad's own, by a rule), library (cuBLASLt's products and cuDNN's attention where "
+         "they have the operation), or auto: the fastest of all, measured once per shape and then kept by the run "
+         "(several ranks: hand)")
       ->capture_default_str()
       ->check(CLI::IsMember({"hand", "library", "auto"}))
       ->group(group);

@@ -8,6 +8,9 @@
 #if defined(EVERGRAD_HAVE_CUBLASLT)
 #include "cuda/device/cublaslt.h"
 #endif
+#if defined(EVERGRAD_HAVE_CUDNN)
+#include "cuda/device/cudnn_attention.h"
+#endif
 
 namespace eg::cuda_backend {
 namespace {
@@ -49,15 +52,22 @@ Device current_device() {
 bool is_recording(Stream stream) { return capturing(cuda_stream(stream)); }
 
 std::vector<std::string> implementation_names() {
-  std::vector<std::string> names{"tile-128", "tile-64", "plain", "one-kernel", "two-kernels"};
+  std::vector<std::string> names{"tile-128", "tile-64", "tensor-cores", "plain", "one-kernel", "two-kernels"};
 #if defined(EVERGRAD_HAVE_CUBLASLT)
   for (std::string& name : cublaslt_names()) names.push_back(std::move(name));
+#endif
+#if defined(EVERGRAD_HAVE_CUDNN)
+  for (std::string& name : cudnn_names()) names.push_back(std::move(name));
 #endif
   return names;
 }
 
 #if !defined(EVERGRAD_HAVE_CUBLASLT)
 void add_library_ways(const std::string&, const Matmul&, std::vector<Way<Matmul>>*) {}
+#endif
+#if !defined(EVERGRAD_HAVE_CUDNN)
+void add_library_ways(const std::string&, const AttentionFwd&, std::vector<Way<AttentionFwd>>*) {}
+void add_library_ways(const std::string&, const AttentionBwd&, std::vector<Way<AttentionBwd>>*) {}
 #endif
 
 void describe_kernel_choices(int device) {
@@ -69,6 +79,9 @@ void describe_kernel_choices(int device) {
                              ", runtime ", CUDART_VERSION);
 #if defined(EVERGRAD_HAVE_CUBLASLT)
   identity += cat(", cuBLASLt ", cublaslt_version());
+#endif
+#if defined(EVERGRAD_HAVE_CUDNN)
+  identity += cat(", cuDNN ", cudnn_version());
 #endif
   kernel_choices({DeviceType::cuda, device})
       .describe(implementation_names(), cat(identity, ", evergrad ", build_info().version), &milliseconds);

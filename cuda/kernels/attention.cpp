@@ -3,6 +3,7 @@
 
 #include "cuda/choose.h"
 #include "cuda/kernels/kernels.h"
+#include "cuda/kernels/library.h"
 #include "cuda/kernels/operands.h"
 #include "cuda/launch.h"
 #include "cuda/scratch.h"
@@ -68,9 +69,13 @@ void launch_short(const AttentionParams& p, Stream s) {
          attention_bwd_short_bytes(p.tokens, p.width), s, p);
 }
 
-}  // namespace
+/// What the ways of a call and their speed depend on.
+std::string call_of(const char* entry, const AttentionParams& p, DType type, bool tensor_cores, bool wide) {
+  return cat(entry, ' ', p.images, "x", p.tokens, "x", p.heads, "x", p.width, " ", type, tensor_cores ? "" : " plain",
+             wide ? "" : " unaligned");
+}
 
-void attention_fwd(const AttentionFwd& a, Stream s) {
+void forward_by_hand(const AttentionFwd& a, Stream s) {
   AttentionParams p = params_of(a.qkv, a.lse, a.scale);
   p.out = operand(a.out), p.entropy = a.row_entropy.as<float>(), p.map = a.map.as<float>();
   if (tensor_cores_can(p, {&a.qkv, &a.out})) {
@@ -81,8 +86,6 @@ void attention_fwd(const AttentionFwd& a, Stream s) {
   }
   if (p.entropy || p.map) launch_rows("attention_fwd diagnosis", attention_probe_kernel(), p, s);
 }
-
-namespace {
 
 AttentionParams params_of(const AttentionBwd& a) {
   AttentionParams p = params_of(a.qkv, a.lse, a.scale);
@@ -106,19 +109,34 @@ void backward_by_two(const AttentionBwd& a, bool tensor_cores, Stream s) {
 
 }  // namespace
 
+void attention_fwd(const AttentionFwd& a, Stream s) {
+  KernelChoices& choices = kernel_choices(current_device());
+  if (!choices.active() || a.out.size() == 0 || a.row_entropy || a.map) return forward_by_hand(a, s);
+  const AttentionParams p = params_of(a.qkv, a.lse, a.scale);
+  const bool tensor_cores = tensor_cores_can(p, {&a.qkv, &a.out});
+  std::vector<Way<AttentionFwd>> ways{{{tensor_cores ? "tensor-cores" : "plain"}, forward_by_hand}};
+  const std::string call =
+      call_of("attention_fwd", p, a.out.dtype, tensor_cores, wide_access({&a.qkv, &a.out, &a.lse}));
+  add_library_ways(call, a, &ways);
+  run_chosen(choices, call, ways, a, {&AttentionFwd::out, &AttentionFwd::lse}, s);
+}
+
 void attention_bwd(const AttentionBwd& a, Stream s) {
   const AttentionParams p = params_of(a);
   const bool tensor_cores = tensor_cores_can(p, {&a.qkv, &a.out, &a.dout, &a.dqkv});
-  if (!tensor_cores || !fits_short(p) || a.dqkv.size() == 0) return backward_by_two(a, tensor_cores, s);
+  const bool in_one = tensor_cores && fits_short(p);
+  const auto by_one = [](const AttentionBwd& b, Stream t) { launch_short(params_of(b), t); };
+  const auto by_two = [tensor_cores](const AttentionBwd& b, Stream t) { backward_by_two(b, tensor_cores, t); };
   KernelChoices& choices = kernel_choices(current_device());
-  if (!choices.active()) return launch_short(p, s);
-  const std::vector<Way<AttentionBwd>> ways{
-      {{"one-kernel"}, [](const AttentionBwd& b, Stream t) { launch_short(params_of(b), t); }},
-      {{"two-kernels"}, [](const AttentionBwd& b, Stream t) { backward_by_two(b, true, t); }}};
-  run_chosen(choices,
-             cat("attention_bwd ", p.images, "x", p.tokens, "x", p.heads, "x", p.width, " ", a.dqkv.dtype,
-                 a.accumulate ? " added" : ""),
-             ways, a, {&AttentionBwd::dqkv}, s);
+  if (!choices.active() || a.dqkv.size() == 0) return in_one && a.dqkv.size() > 0 ? by_one(a, s) : by_two(a, s);
+  std::vector<Way<AttentionBwd>> ways;
+  if (in_one) ways.push_back({{"one-kernel"}, by_one});
+  ways.push_back({{tensor_cores ? "two-kernels" : "plain"}, by_two});
+  const std::string call =
+      call_of("attention_bwd", p, a.dqkv.dtype, tensor_cores, wide_access({&a.qkv, &a.out, &a.lse, &a.dout, &a.dqkv})) +
+      (a.accumulate ? " added" : "");
+  add_library_ways(call, a, &ways);
+  run_chosen(choices, call, ways, a, {&AttentionBwd::dqkv}, s);
 }
 
 }  // namespace eg::EVERGRAD_BACKEND

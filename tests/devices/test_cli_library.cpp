@@ -11,11 +11,6 @@ namespace fs = std::filesystem;
 
 namespace {
 
-bool has_emulated() {
-  const auto& all = test::devices_under_test();
-  return std::any_of(all.begin(), all.end(), [](const Device& d) { return d.type == DeviceType::emulated; });
-}
-
 /// A short training in bf16, three steps an epoch, whose products have more than one kernel.
 Args training(const fs::path& cache, const std::string& emulated, const fs::path& out, const Args& more) {
   return Args{"/usr/bin/env",
@@ -73,7 +68,7 @@ std::string losses(const fs::path& run) {
 }  // namespace
 
 TEST_CASE("--kernels library: a library whose gradient is not finite costs one step, is left, and stays left") {
-  if (!has_emulated()) return;
+  if (!test::has_emulated()) return;
   const TemporaryFolder folder;
   const fs::path cache = folder / "cache", clean = folder / "clean", whole = folder / "whole", run = folder / "run";
   // 27 steps: 20 in a row without an update would stop the run.

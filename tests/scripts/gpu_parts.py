@@ -1,4 +1,5 @@
 """The parts of tests/gpu: what each one runs, on what limit, and which figures it leaves. `r` is the call (tests/gpu: Call)."""
+import importlib.util
 import json
 import os
 import pathlib
@@ -43,6 +44,11 @@ def part_build(r):
              f"-DCMAKE_CUDA_ARCHITECTURES={compute_capability()}"]
     if r.options.deps:
         flags.append(f"-DEVERGRAD_DEPS={pathlib.Path(r.options.deps).resolve()}")
+    for name, header in (("nccl", "nccl.h"), ("cudnn", "cudnn.h")):  # a Python package has them where the toolkit does not
+        spec = importlib.util.find_spec("nvidia") and importlib.util.find_spec(f"nvidia.{name}")
+        toolkits = [pathlib.Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")), pathlib.Path("/usr")]
+        if spec and spec.submodule_search_locations and not any((t / "include" / header).exists() for t in toolkits):
+            flags.append(f"-DEVERGRAD_{name.upper()}={list(spec.submodule_search_locations)[0]}")
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     if r.run("build", ["cmake", "-S", ".", "-B", r.options.build, *generator, *flags], 60) is None:
         return
@@ -146,19 +152,21 @@ def part_train(r):
 
 
 def part_repeat(r):
-    """Two runs of 100 steps must leave the same weights, bit for bit."""
-    states = []
-    for i in range(2):
-        out = ROOT / r.options.build / f"repeat-{i}"
-        shutil.rmtree(out, ignore_errors=True)
-        if r.run("repeat", [f"{r.options.build}/evergrad", "train", "--classes", "10", "--epochs", "10", "--train-limit", "640",
-                            "--test-limit", "100", "--batch", "64", "--method", "arrow", *train_flags(out)], 60) is None:
-            return
-        states.append(sorted((out / "checkpoints").glob("*.safetensors"))[-1].read_bytes())
-    same = states[0] == states[1]
-    r.figure("repeat", "bitwise_equal", value=same)
-    if not same:
-        r.fail("repeat", "weights and optimizer state of two runs differ")
+    """Two runs of 100 steps must leave the same weights, bit for bit: with our kernels, and with the libraries'."""
+    for mode, figure in (("hand", "bitwise_equal"), ("library", "bitwise_equal_library")):
+        states = []
+        for i in range(2):
+            out = ROOT / r.options.build / f"repeat-{mode}-{i}"
+            shutil.rmtree(out, ignore_errors=True)
+            if r.run("repeat", [f"{r.options.build}/evergrad", "train", "--classes", "10", "--epochs", "10", "--train-limit", "640",
+                                "--test-limit", "100", "--batch", "64", "--method", "arrow", "--kernels", mode, *train_flags(out)],
+                     60) is None:
+                return
+            states.append(sorted((out / "checkpoints").glob("*.safetensors"))[-1].read_bytes())
+        same = states[0] == states[1]
+        r.figure("repeat", figure, value=same)
+        if not same:
+            r.fail("repeat", f"weights and optimizer state of two runs differ, --kernels {mode}")
 
 
 # name: what runs it, in the order of a call without --parts: faults first, then figures, then what takes longest.
