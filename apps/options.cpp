@@ -209,6 +209,13 @@ void add_machine_options(CLI::App& sub, MachineOptions& o) {
       ->capture_default_str()
       ->check(CLI::IsMember({"hand", "library", "auto"}))
       ->group(group);
+  sub.add_flag(
+         "--deterministic", o.deterministic,
+         "cuda, emulated: nothing that is measured decides about a result: evergrad's own kernels (--kernels hand), "
+         "and "
+         "between GPUs sums in ascending order of ranks. Without it a repeat gives the same bits where it takes the "
+         "same kernels, which a run notes in its config.toml")
+      ->group(group);
   sub.add_option(
          "--zero", o.zero,
          "Under mpirun: 1 divides the update and its state among ranks (ZeRO stage 1; sgd, adam, adamw, arrow): "

@@ -49,9 +49,9 @@ struct TrainingOptions {
 
 /// Where it runs.
 struct MachineOptions {
-  std::string device = "cpu", precision = "auto", kernels = "hand", plugin;
+  std::string device = "cpu", precision = "auto", kernels = "auto", plugin;
   int threads = 0;
-  bool no_graph = false;
+  bool no_graph = false, deterministic = false;
   int zero = 0;  // stage of sharding
   std::string reduce = "auto";
 };

@@ -17,9 +17,13 @@ namespace {
 
 /// Measuring is left out where it says nothing (the emulated device), and where every rank would measure for itself: their
 /// choices, and with them the bits of a resumed run, could not be kept in one file.
-KernelMode resolve_kernels(const std::string& text, Device device, int ranks) {
-  const KernelMode mode = parse_kernel_mode(text);
-  if (device.is_host()) return KernelMode::hand;
+KernelMode resolve_kernels(const MachineOptions& o, Device device, int ranks) {
+  const KernelMode mode = parse_kernel_mode(o.kernels);
+  check(!o.deterministic || mode != KernelMode::library, Kind::usage, [] {
+    return std::string(
+        "--deterministic takes evergrad's own kernels, --kernels library others; leave out one of the two");
+  });
+  if (device.is_host() || o.deterministic) return KernelMode::hand;
   const bool measures = kernel_choices(device).can_measure() && ranks == 1;
   return mode == KernelMode::automatic && !measures ? KernelMode::hand : mode;
 }
@@ -32,10 +36,10 @@ ResolvedMachine resolve_machine(const MachineOptions& o, int ranks) {
   ResolvedMachine m;
   m.ranks = ranks, m.zero = o.zero, m.reduce_bf16 = o.reduce == "bf16";
   m.plugin = load_plugins(o.plugin);
-  m.record_steps = !o.no_graph;
+  m.record_steps = !o.no_graph, m.deterministic = o.deterministic;
   m.device = parse_device(o.device);
   kernels(m.device);  // throws when the device is not here
-  m.kernels = resolve_kernels(o.kernels, m.device, ranks);
+  m.kernels = resolve_kernels(o, m.device, ranks);
   if (!m.device.is_host()) kernel_choices(m.device).start({.mode = m.kernels, .cache = cache_folder()});
   m.precision = o.precision;
   if (o.precision == "auto") {
@@ -169,6 +173,7 @@ void write_shared(Config& c, const DataOptions& d, const TrainingOptions& t, con
   c.set("device", to_string(machine.device)), c.set("precision", machine.precision), c.set("threads", num_threads());
   c.set("no-graph", !machine.record_steps);
   if (!machine.device.is_host()) c.set("kernels", to_string(machine.kernels));
+  if (machine.deterministic) c.set("deterministic", true);
   if (machine.zero) c.set("zero", machine.zero);
   if (machine.reduce_bf16) c.set("reduce", "bf16");
   if (machine.ranks > 1) c.set(kRanksKey, machine.ranks);

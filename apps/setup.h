@@ -16,7 +16,7 @@ struct ResolvedMachine {
   Device device;
   std::string precision;  // "fp32" or "bf16", never "auto"
   DType activation = DType::f32;
-  bool record_steps = true;
+  bool record_steps = true, deterministic = false;
   int ranks = 1;  // processes that share every batch
   int zero = 0;
   bool reduce_bf16 = false;

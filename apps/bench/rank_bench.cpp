@@ -194,7 +194,7 @@ int weak_scaling(const BenchOptions& o, const std::shared_ptr<Collectives>& rank
 
 int over_ranks(BenchOptions o, int (*body)(const BenchOptions&, const std::shared_ptr<Collectives>&)) {
   resolve_model(o.model);
-  const std::shared_ptr<Collectives> ranks = connect_ranks(o.ranks, &o.machine.device);
+  const std::shared_ptr<Collectives> ranks = connect_ranks(o.ranks, &o.machine.device, o.machine.deterministic);
   return run_as_rank(*ranks, [&] { return body(o, ranks); });
 }
 

@@ -482,7 +482,8 @@ class Benchmark {
 int run_continual(const ContinualOptions& given) {
   ContinualOptions options = given;
   if (options.ranks_as_jobs) return run_farm(options);  // the processes of the start share runs, not batches
-  const std::shared_ptr<Collectives> ranks = connect_ranks(options.ranks, &options.machine.device);
+  const std::shared_ptr<Collectives> ranks =
+      connect_ranks(options.ranks, &options.machine.device, options.machine.deterministic);
   return run_as_rank(*ranks, [&] {
     if (options.jobs == 1 && options.sweep.empty()) return Benchmark(options, ranks).run();
     check(ranks->size() == 1, Kind::usage, [&] {

@@ -51,9 +51,10 @@ std::unique_ptr<Collectives> over_mpi(const Launch& launch, Device device) {
   return ranks;
 }
 
-std::unique_ptr<Collectives> over_nccl(RankSession& session, Device device, const RankOptions& options) {
+std::unique_ptr<Collectives> over_nccl(RankSession& session, Device device, const RankOptions& options,
+                                       bool deterministic) {
   NcclOptions nccl;
-  nccl.device = device, nccl.local_size = met_on_this_host;
+  nccl.device = device, nccl.deterministic = deterministic, nccl.local_size = met_on_this_host;
   nccl.init_seconds = std::max(nccl.init_seconds, options.rank_deadline);
   return nccl_collectives(session.store(), nccl);
 }
@@ -65,7 +66,7 @@ std::function<std::uint64_t()> progress_of(const Collectives& ranks, Device devi
 
 }  // namespace
 
-std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::string* device) {
+std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::string* device, bool deterministic) {
   const Launch launch = detect_launch();
   if (launch.size == 1) return single_rank();
   const Device own = device_of_rank(launch, *device);
@@ -77,7 +78,7 @@ std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::stri
   const std::string& host = session.cards()[std::size_t(launch.rank)].host;
   met_on_this_host =
       int(std::ranges::count_if(session.cards(), [&](const RankCard& card) { return card.host == host; }));
-  auto ranks = own.type == DeviceType::cuda ? over_nccl(session, own, options) : over_mpi(launch, own);
+  auto ranks = own.type == DeviceType::cuda ? over_nccl(session, own, options, deterministic) : over_mpi(launch, own);
   const auto progress = progress_of(*ranks, own);
   connected->ranks = session.watch(std::move(ranks), {}, progress);
   say_busy(*connected->ranks, "starting");

@@ -15,7 +15,8 @@ namespace eg {
 /// on watched (watchdog.h); or one alone, with none of that. device: what --device says, and then this rank's own ("cuda" becomes
 /// the GPU of its place on the host). Ranks on cpu and emulated sum over MPI, on GPUs over NCCL.
 /// Throws Error{usage|io|device}: the ranks do not come, or differ; or build, launcher and device do not go together.
-std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::string* device);
+/// deterministic: also over NCCL in ascending order of ranks, as everywhere else.
+std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::string* device, bool deterministic);
 
 /// Ranks of the present run that share this machine's cores: those that connect_ranks met here; 1 before.
 int ranks_on_this_host();

@@ -277,7 +277,8 @@ TrainerConfig without_average(TrainerConfig c) {
 
 int run_training(TrainOptions given) {
   TrainOptions options = prepared(std::move(given));
-  const std::shared_ptr<Collectives> ranks = connect_ranks(options.ranks, &options.machine.device);
+  const std::shared_ptr<Collectives> ranks =
+      connect_ranks(options.ranks, &options.machine.device, options.machine.deterministic);
   return run_as_rank(*ranks, [&] { return Training(options, ranks).run(); });
 }
 

@@ -97,8 +97,8 @@ TEST_CASE("--kernels auto: what was measured is shown, kept with the run and tak
     CHECK(contains(again.all(), "this run"));
     CHECK(read_file(run / "config.toml") == config);
     CHECK(losses(run) == numbers);
-    // Another run on the same machine need not measure.
-    const Ended other = train(device, cache, "plain", folder / "other", {"--kernels", "auto"});
+    // Another run on the same machine need not measure; auto is the default.
+    const Ended other = train(device, cache, "plain", folder / "other", {});
     INFO(other.all());
     CHECK(other.code == 0);
     CHECK(contains(other.all(), "cache"));
@@ -117,7 +117,7 @@ TEST_CASE("--kernels hand and library: no record where there is no choice, and t
     INFO(device);
     const TemporaryFolder folder;
     const fs::path run = folder / "run";
-    const Ended hand = train(device, folder / "cache", "tile-64", run, {});
+    const Ended hand = train(device, folder / "cache", "tile-64", run, {"--kernels", "hand"});
     INFO(hand.all());
     REQUIRE(hand.code == 0);
     const std::string config = read_file(run / "config.toml");
@@ -133,6 +133,14 @@ TEST_CASE("--kernels hand and library: no record where there is no choice, and t
     }
     CHECK(library[0] == library[1]);
     if (device == "emulated") CHECK(library[0] == losses(run));  // this device has no library: ours
+    const Ended pinned = train(device, folder / "cache", "tile-64", folder / "pinned", {"--deterministic"});
+    INFO(pinned.all());
+    REQUIRE(pinned.code == 0);
+    CHECK(losses(folder / "pinned") == losses(run));
+    CHECK(contains(read_file(folder / "pinned/config.toml"), "deterministic = true"));
+    CHECK(contains(read_file(folder / "pinned/config.toml"), "kernels = \"hand\""));
+    check_refused(train(device, folder / "cache", "tile-64", folder / "x", {"--deterministic", "--kernels", "library"}),
+                  2, {"--deterministic", "--kernels library"});
     check_refused(train(device, folder / "cache", "tile-64", run, {"--kernels", "auto", "--resume"}), 2,
                   {"kernels", "hand", "auto"});
     check_refused(train(device, folder / "cache", "tile-64", folder / "x", {"--kernels", "fast"}), 2,
