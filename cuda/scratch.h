@@ -16,8 +16,22 @@ struct Scratch {
 };
 
 /// `bytes` of garbage, 256-byte aligned, and `tickets` zeroed counters, both valid until the next call on this stream.
-/// Calls on one stream run one after another, so every launch wrapper may ask for its own. Grows only; a captured step
-/// must have run once before, because nothing can be allocated while a stream is captured.
+/// Calls on one stream run one after another, so every launch wrapper may ask for its own. Grows only, and keeps the
+/// smaller blocks for recordings that name them; a recorded step must have run once before, because nothing can be
+/// allocated while a step is recorded.
 Scratch scratch(Stream stream, std::size_t bytes, std::size_t tickets = 0);
+
+/// What a stream holds now.
+struct ScratchBlocks {
+  void* data = nullptr;
+  std::size_t bytes = 0;
+  unsigned* tickets = nullptr;
+  std::size_t count = 0;
+};
+/// What scratch() asks of its backend (launch.cpp): the stream that a handle stands for, whose memory it is, and what is
+/// to happen right before the kernel that asked for `bytes` runs.
+void* scratch_key(Stream stream);
+DeviceRuntime& scratch_device();
+void before_scratch_use(const ScratchBlocks& held, std::size_t bytes, Stream stream);
 
 }  // namespace eg::EVERGRAD_BACKEND

@@ -1,4 +1,4 @@
-// cuda/device/launch.cpp - cuda/launch.h and cuda/scratch.h on a GPU.
+// cuda/device/launch.cpp - cuda/launch.h on a GPU, and what cuda/scratch.h needs of it.
 #include "cuda/launch.h"
 
 #include <map>
@@ -58,38 +58,12 @@ void launch_checked(const LaunchRequest& r, Stream stream) {
                          cudaGetErrorString(status), "; run the same command with --device emulated to look into it"));
 }
 
-Scratch scratch(Stream stream, std::size_t bytes, std::size_t tickets) {
-  struct Held {
-    void* data = nullptr;
-    std::size_t bytes = 0;
-    unsigned* tickets = nullptr;
-    std::size_t count = 0;
-  };
-  static std::mutex mutex;
-  static std::map<cudaStream_t, Held> by_stream;
-  const cudaStream_t s = cuda_stream(stream);
-  const std::lock_guard lock(mutex);
-  Held& held = by_stream[s];
-  // A block that became too small is kept: recorded steps, and launches that are queued, still name it.
-  const auto grown = [&](std::size_t room) {
-    check(!capturing(s), Kind::usage, [] {
-      return std::string(
-          "growing a kernel's scratch memory while a step is recorded; run the step once before recording it");
-    });
-    void* block = nullptr;
-    check_cuda(cudaMalloc(&block, room), "allocating scratch memory");
-    return block;
-  };
-  if (held.bytes < bytes) {
-    held.data = grown(bytes);
-    held.bytes = bytes;
-  }
-  if (held.count < tickets) {
-    held.tickets = static_cast<unsigned*>(grown(tickets * sizeof(unsigned)));
-    held.count = tickets;
-    check_cuda(cudaMemsetAsync(held.tickets, 0, tickets * sizeof(unsigned), s), "clearing tickets");
-  }
-  return {held.data, held.tickets};
+void* scratch_key(Stream stream) { return cuda_stream(stream); }
+DeviceRuntime& scratch_device() {
+  int device = 0;
+  check_cuda(cudaGetDevice(&device), "asking for the current device");
+  return device_runtime(device);
 }
+void before_scratch_use(const ScratchBlocks&, std::size_t, Stream) {}
 
 }  // namespace eg::cuda_backend

@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 
+#include "engine/allocations.h"
 #include "engine/error.h"
 
 namespace eg::cuda_backend {
@@ -58,6 +59,7 @@ class Runtime final : public DeviceRuntime {
       return cat("an allocation of ", bytes,
                  " bytes while a step is recorded; a recording must find its memory in place");
     });
+    count_device_allocation();
     void* block = nullptr;
     const cudaError_t status = cudaMalloc(&block, bytes);
     if (status == cudaErrorMemoryAllocation) {

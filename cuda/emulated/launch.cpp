@@ -1,18 +1,17 @@
-// cuda/emulated/launch.cpp - cuda/launch.h and cuda/scratch.h for the emulated device.
+// cuda/emulated/launch.cpp - cuda/launch.h for the emulated device, and what cuda/scratch.h needs of it.
 #include "cuda/launch.h"
 
 #include <algorithm>
 #include <atomic>
 #include <cstring>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <numeric>
 #include <utility>
 
 #include "cuda/emulated/block.h"
 #include "cuda/emulated/heap.h"
 #include "cuda/emulated/poison.h"
+#include "cuda/emulated/runtime.h"
 #include "cuda/emulated/streams.h"
 #include "cuda/scratch.h"
 #include "engine/error.h"
@@ -100,35 +99,15 @@ void launch_checked(const LaunchRequest& r, Stream stream) {
 
 namespace {
 
-struct Held {
-  void* data = nullptr;
-  std::size_t bytes = 0;
-  unsigned* tickets = nullptr;
-  std::size_t count = 0;
-};
-
-// Blocks that became too small are kept: queued launches and recordings still name them. Doubling bounds what that
-// costs.
-void grow(Held& held, std::size_t bytes, std::size_t tickets) {
-  emulated::Heap& heap = emulated::Heap::instance();
-  emulated::Streams& streams = emulated::Streams::instance();
-  if (held.bytes < bytes) {
-    streams.refuse_while_capturing("growing a kernel's scratch memory (run the step once before recording it)");
-    held.bytes = std::max(bytes, 2 * held.bytes);
-    held.data = heap.allocate(held.bytes);
-  }
-  if (held.count < tickets) {
-    streams.refuse_while_capturing("growing a kernel's tickets (run the step once before recording it)");
-    held.count = std::max(tickets, 2 * held.count);
-    held.tickets = static_cast<unsigned*>(heap.allocate(held.count * sizeof(unsigned)));
-    std::memset(held.tickets, 0, held.count * sizeof(unsigned));
-  }
-}
-
 // Runs on the stream right before the kernel that asked: garbage in, nothing beyond what was asked for, tickets at
 // zero.
-void prepare(const Held& held, std::size_t bytes) {
+void prepare(const ScratchBlocks& held, std::size_t bytes) {
   if (held.bytes) {
+    // Before the unpoisoning, which would hide a block that was given back from AddressSanitizer.
+    check(emulated::Heap::instance().holds(held.data, held.bytes), Kind::internal, [&] {
+      return cat("a kernel's scratch memory of ", held.bytes,
+                 " bytes was freed before its launch ran; a recording may hold it, so it must stay");
+    });
     emulated::unpoison(held.data, held.bytes);
     std::memset(held.data, 0xFF, bytes);
     emulated::poison(static_cast<char*>(held.data) + bytes, held.bytes - bytes);
@@ -144,14 +123,10 @@ void prepare(const Held& held, std::size_t bytes) {
 
 }  // namespace
 
-Scratch scratch(Stream stream, std::size_t bytes, std::size_t tickets) {
-  static std::mutex mutex;
-  static std::map<void*, Held> by_stream;
-  const std::lock_guard lock(mutex);
-  Held& held = by_stream[stream.handle];
-  grow(held, bytes, tickets);
-  emulated::Streams::instance().enqueue(stream, {"scratch memory", [now = held, bytes] { prepare(now, bytes); }});
-  return {held.data, held.tickets};
+void* scratch_key(Stream stream) { return stream.handle; }
+DeviceRuntime& scratch_device() { return emulated::emulated_runtime(); }
+void before_scratch_use(const ScratchBlocks& held, std::size_t bytes, Stream stream) {
+  emulated::Streams::instance().enqueue(stream, {"scratch memory", [held, bytes] { prepare(held, bytes); }});
 }
 
 }  // namespace eg::EVERGRAD_BACKEND

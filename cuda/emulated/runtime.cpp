@@ -5,6 +5,7 @@
 
 #include "cuda/emulated/heap.h"
 #include "cuda/emulated/streams.h"
+#include "engine/allocations.h"
 #include "engine/error.h"
 
 namespace eg::emulated {
@@ -15,7 +16,9 @@ class Runtime final : public DeviceRuntime {
   void* allocate(std::size_t bytes) override {
     settings();  // the first use of the device: a wrong EVERGRAD_EMULATED is told here, not where nothing may throw
     streams().refuse_while_capturing("an allocation");
-    return bytes ? heap().allocate(bytes) : nullptr;
+    if (bytes == 0) return nullptr;
+    count_device_allocation();
+    return heap().allocate(bytes);
   }
   void release(void* block) noexcept override {
     if (!block) return;
