@@ -1,4 +1,4 @@
-// cuda/kernels/arrow.cpp - host entries of arrow.cu.
+// cuda/kernels/arrow.cpp - host entries of arrow.cu and arrow_solve.cu.
 #include "cuda/kernels/arrow.h"
 
 #include "cuda/kernels/kernels.h"

@@ -1,8 +1,7 @@
 // cuda/kernels/arrow.cu - ARROW (arXiv:2603.07787; methods.md A.3): what a step reads and writes of the P parameters.
 //
-// Math     observe: ring[next] = g, K[next][j] = <ring[next], ring[j]>; solve: c = (alpha I + (beta/D) K)^-1 e_newest,
-//          in double, by the code that the host uses (engine/arrow_solve.h); update: u = sum_j c_j ring[j], w = (1 -
-//          lr decay) w - lr u
+// Math     observe: ring[next] = g, K[next][j] = <ring[next], ring[j]>; solve: arrow_solve.cu; update: u = sum_j c_j
+//          ring[j], w = (1 - lr decay) w - lr u
 // Traffic  observe: g once, ring W times, one slot written: (W + 2) P values; update: ring W + 1 times, weight and its
 //          copy
 // Work     2 W P FLOP each: bound by memory
@@ -96,10 +95,6 @@ __global__ void __launch_bounds__(160) finish_observe_device(const ObserveParams
     p.dots[j] = sum;
   else
     p.gram[newest * p.slots + j] = p.gram[j * p.slots + newest] = sum;
-}
-
-__global__ void __launch_bounds__(32) solve_device(const SolveParams p) {
-  if (threadIdx.x == 0) arrow_solve_step(p.input, *p.memory);
 }
 
 struct Part {
@@ -244,7 +239,6 @@ __global__ void __launch_bounds__(kArrowThreads) update_device(const UpdateParam
 
 void (*observe_kernel())(ObserveParams) { return &observe_device; }
 void (*finish_observe_kernel())(ObserveParams) { return &finish_observe_device; }
-void (*solve_kernel())(SolveParams) { return &solve_device; }
 void (*base_kernel())(BaseParams) { return &base_device; }
 void (*finish_base_kernel())(BaseParams) { return &finish_base_device; }
 void (*update_kernel())(UpdateParams) { return &update_device; }

@@ -1,4 +1,4 @@
-// cuda/kernels/arrow.h - parameters of arrow.cu.
+// cuda/kernels/arrow.h - parameters of arrow.cu and arrow_solve.cu.
 #pragma once
 #include "cuda/kernels/operand.cuh"
 #include "engine/arrow_solve.h"
