@@ -6,6 +6,7 @@
 #include <memory>
 #include <mutex>
 
+#include "cuda/recording.h"
 #include "engine/allocations.h"
 #include "engine/error.h"
 
@@ -54,11 +55,8 @@ class Runtime final : public DeviceRuntime {
 
   void* allocate(std::size_t bytes) override {
     if (bytes == 0) return nullptr;
+    refuse_in_recording(kAllocation, bytes);
     use();
-    check(!capturing(main_), Kind::usage, [&] {
-      return cat("an allocation of ", bytes,
-                 " bytes while a step is recorded; a recording must find its memory in place");
-    });
     count_device_allocation();
     void* block = nullptr;
     const cudaError_t status = cudaMalloc(&block, bytes);
@@ -73,19 +71,21 @@ class Runtime final : public DeviceRuntime {
     return block;
   }
   void release(void* block) noexcept override {
-    if (!block) return;
+    if (!block || keep_in_recording(*this, block)) return;
     cudaSetDevice(index_);
     cudaFree(block);  // waits for the device; at the end of the process the driver may be gone, which harms nothing
     cudaGetLastError();
   }
   void copy_from_host(void* device, const void* host, std::size_t bytes, Stream s) override {
     if (bytes == 0) return;
+    refuse_in_recording(kCopyFromHost, bytes);
     use();
     const std::lock_guard lock(mutex_);
     pinned_[next_++ % pinned_.size()].send(device, host, bytes, stream(s));
   }
   void copy_to_host(void* host, const void* device, std::size_t bytes, Stream s) override {
     if (bytes == 0) return;
+    refuse_in_recording(kCopyToHost, bytes);
     use();
     check_cuda(cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, stream(s)), "a copy to the host");
   }
@@ -100,6 +100,7 @@ class Runtime final : public DeviceRuntime {
     check_cuda(cudaMemsetAsync(block, 0, bytes, stream(s)), "setting device memory to zero");
   }
   void synchronize(Stream s) override {
+    refuse_in_recording(kWaiting);
     use();
     check_cuda(cudaStreamSynchronize(stream(s)), "waiting for the device (a kernel before may have failed)");
   }
@@ -134,17 +135,23 @@ class Runtime final : public DeviceRuntime {
   bool capture(Stream s, const std::function<void()>& body, Graph* graph) override {
     use();
     check_cuda(cudaStreamSynchronize(stream(s)), "waiting for the device before recording");
-    check_cuda(cudaStreamBeginCapture(stream(s), cudaStreamCaptureModeThreadLocal), "beginning to record a step");
     cudaGraph_t recorded = nullptr;
     try {
-      body();
+      record_under_rules([&] {
+        check_cuda(cudaStreamBeginCapture(stream(s), cudaStreamCaptureModeThreadLocal), "beginning to record a step");
+        try {
+          body();
+        } catch (...) {
+          cudaStreamEndCapture(stream(s), &recorded);
+          throw;
+        }
+        check_cuda(cudaStreamEndCapture(stream(s), &recorded), "recording a step");
+      });
     } catch (...) {
-      cudaStreamEndCapture(stream(s), &recorded);
       if (recorded) cudaGraphDestroy(recorded);
       cudaGetLastError();
       throw;
     }
-    check_cuda(cudaStreamEndCapture(stream(s), &recorded), "recording a step");
     cudaGraphExec_t ready = nullptr;
     const cudaError_t status = cudaGraphInstantiate(&ready, recorded, 0);
     cudaGraphDestroy(recorded);

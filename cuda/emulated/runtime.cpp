@@ -5,6 +5,7 @@
 
 #include "cuda/emulated/heap.h"
 #include "cuda/emulated/streams.h"
+#include "cuda/recording.h"
 #include "engine/allocations.h"
 #include "engine/error.h"
 
@@ -15,19 +16,19 @@ class Runtime final : public DeviceRuntime {
  public:
   void* allocate(std::size_t bytes) override {
     settings();  // the first use of the device: a wrong EVERGRAD_EMULATED is told here, not where nothing may throw
-    streams().refuse_while_capturing("an allocation");
     if (bytes == 0) return nullptr;
+    refuse_in_recording(kAllocation, bytes);
     count_device_allocation();
     return heap().allocate(bytes);
   }
   void release(void* block) noexcept override {
-    if (!block) return;
+    if (!block || keep_in_recording(*this, block)) return;
     if (settings().lazy) streams().finish_quietly();  // freeing waits for the device, as on CUDA
     heap().release(block);
   }
   void copy_from_host(void* device, const void* host, std::size_t bytes, Stream s) override {
     if (bytes == 0) return;
-    streams().refuse_while_capturing("a copy from the host");
+    refuse_in_recording(kCopyFromHost, bytes);
     check_device(device, bytes, "a copy to the device");
     check_host(host, "a copy to the device");
     // The host's memory is pageable: it is read now, as CUDA does.
@@ -37,7 +38,7 @@ class Runtime final : public DeviceRuntime {
   }
   void copy_to_host(void* host, const void* device, std::size_t bytes, Stream s) override {
     if (bytes == 0) return;
-    streams().refuse_while_capturing("a copy to the host");
+    refuse_in_recording(kCopyToHost, bytes);
     check_device(device, bytes, "a copy to the host");
     check_host(host, "a copy to the host");
     streams().enqueue(s, {"copy to the host", [=] { std::memcpy(host, device, bytes); }});
@@ -54,7 +55,7 @@ class Runtime final : public DeviceRuntime {
     streams().enqueue(s, {"set to zero", [=] { std::memset(block, 0, bytes); }});
   }
   void synchronize(Stream s) override {
-    streams().refuse_while_capturing("waiting for the device");
+    refuse_in_recording(kWaiting);
     streams().synchronize(s);
   }
   Stream create_stream() override { return {streams().create()}; }
@@ -70,7 +71,7 @@ class Runtime final : public DeviceRuntime {
   }
   bool capture(Stream s, const std::function<void()>& body, Graph* graph) override {
     auto state = std::make_unique<GraphState>();
-    streams().capture(s, body, *state);
+    record_under_rules([&] { streams().capture(s, body, *state); });
     graph->handle = state.release();
     return true;
   }

@@ -56,15 +56,6 @@ void Streams::destroy(StreamState* s) noexcept {
   std::erase_if(streams_, [&](const auto& x) { return x.get() == s; });
 }
 
-void Streams::refuse_while_capturing(const char* what) const {
-  const std::lock_guard lock(mutex_);
-  check(recording_ == nullptr, Kind::usage, [&] {
-    return cat(what,
-               " while a step is recorded: a recording holds launches and copies on the device only, and would not "
-               "repeat it; do it before or after");
-  });
-}
-
 void Streams::enqueue(Stream s, Operation operation) {
   const std::lock_guard lock(mutex_);
   StreamState& state = find(s);
@@ -200,7 +191,6 @@ bool Streams::recording() const {
 
 void Streams::capture(Stream s, const std::function<void()>& body, GraphState& graph) {
   const std::lock_guard lock(mutex_);
-  refuse_while_capturing("a second recording");
   synchronize(s);
   StreamState& origin = find(s);
   recording_ = &graph, ++recording_number_;

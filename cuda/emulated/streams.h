@@ -92,8 +92,6 @@ class Streams {
   /// Records what `body` enqueues on s, and on streams that come to wait for s meanwhile. Others run as always.
   void capture(Stream s, const std::function<void()>& body, GraphState& graph);
   void replay(const GraphState& graph, Stream s);
-  /// Throws Error{usage}: `what` cannot be done while a stream is captured.
-  void refuse_while_capturing(const char* what) const;
   bool recording() const;
   StreamState* create();
   /// Work that the stream still holds runs first.

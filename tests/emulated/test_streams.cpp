@@ -1,4 +1,8 @@
 // tests/emulated/test_streams.cpp - streams, events, recordings and settings of the emulated device.
+#include <functional>
+#include <thread>
+
+#include "cuda/emulated/heap.h"
 #include "tests/emulated/arrays.h"
 
 namespace eg::emulated_backend {
@@ -85,16 +89,81 @@ TEST_CASE("streams: a recording gives what launching gives, again and again, in 
     }
 }
 
-TEST_CASE("streams: what cannot be recorded is refused, and the recording ends") {
-  Graph graph;
-  const std::string text = error_of([&] {
-    device().capture(
-        {}, [] { device().allocate(64); }, &graph);
-  });
-  CHECK(has(text, "allocation"));
+TEST_CASE("streams: what cannot be recorded is refused with a remedy, and the recording ends") {
+  const Restore restore;
+  float host[4] = {};
+  const Array<float> y(kN);
+  void* const block = device().allocate(64);
+  struct Row {
+    std::function<void()> body;
+    const char *what, *remedy;
+  };
+  const Row rows[] = {
+      {[] { device().allocate(64); }, "an allocation of 64 bytes", "from the device's pool"},
+      {[&] { device().copy_from_host(y.data(), host, sizeof host, {}); }, "a copy from the host of 16 bytes", "before"},
+      {[&] { device().copy_to_host(host, y.data(), sizeof host, {}); }, "a copy to the host of 16 bytes", "when the"},
+      {[] { device().synchronize({}); }, "waiting for the device", "another's event"},
+      {[&] { device().release(block); }, "the release of a device block", "keep the tensor"},
+      {[] {
+         Graph second;
+         device().capture(
+             {}, [] {}, &second);
+       },
+       "a second recording", "end the first"},
+  };
+  for (const bool lazy : {false, true})
+    for (const Row& row : rows) {
+      if (lazy && row.what == rows[4].what) continue;  // the block is gone
+      emulated::settings().lazy = lazy;
+      CAPTURE(std::string(row.what));
+      Graph graph;
+      const std::string text = error_of([&] { device().capture({}, row.body, &graph); });
+      CHECK_MESSAGE(has(text, row.what), text);
+      CHECK_MESSAGE(has(text, row.remedy), text);
+      CHECK(graph.handle == nullptr);
+      const Array<float> x(kN);
+      add(x, x, 1.0f, {});
+      CHECK(x.values()[0] == 1.0f);
+    }
+}
+
+TEST_CASE("streams: a block that is released while a step is recorded stays until the recording has ended") {
+  const Restore restore;
+  const std::int64_t before = std::int64_t(emulated::Heap::instance().bytes_live());
   const Array<float> x(kN);
-  add(x, x, 1.0f, {});
-  CHECK(x.values()[0] == 1.0f);
+  void* const block = device().allocate(kN * sizeof(float));
+  bool held = false;
+  const std::string text = error_of([&] {
+    Graph graph;
+    device().capture(
+        {},
+        [&] {
+          device().set_zero(block, kN * sizeof(float), {});
+          device().release(block);
+          held = emulated::Heap::instance().holds(block, kN * sizeof(float));
+        },
+        &graph);
+  });
+  CHECK(has(text, "release"));
+  CHECK(held);
+  CHECK(std::int64_t(emulated::Heap::instance().bytes_live()) == before + std::int64_t(x.bytes()));
+}
+
+TEST_CASE("streams: another thread allocates, copies and waits while a step is recorded") {
+  Graph graph;
+  const Array<float> x(kN);
+  std::string text;
+  std::thread other;
+  CHECK(device().capture(
+      {},
+      [&] {
+        other = std::thread([&] { text = error_of([] { const Array<float> y(std::vector<float>(kN, 1.0f)); }); });
+        add(x, x, 1.0f, {});
+      },
+      &graph));
+  other.join();
+  CHECK(text == "no error");
+  device().destroy_graph(graph);
 }
 
 TEST_CASE("streams: a fault in one launch is told at the next wait, and later work runs") {
