@@ -2,6 +2,9 @@
 #include "engine/memory.h"
 
 #include <algorithm>
+#include <utility>
+
+#include "engine/poison.h"
 
 namespace eg {
 namespace {
@@ -22,6 +25,14 @@ std::shared_ptr<ActivationPool> ActivationPool::make(Device device) {
   return std::shared_ptr<ActivationPool>(new ActivationPool(device));
 }
 
+// A block that is free is poisoned, so that AddressSanitizer sees whoever goes on using a dead activation. In stream
+// order, because the work that used it may not have run yet; inside a recording that makes it part of every replay.
+void ActivationPool::mark(void* block, std::size_t bytes, bool is_free) {
+  if (!sanitizer_watches() || device_.type == DeviceType::cuda) return;  // a GPU's memory has no shadow
+  runtime(device_).call_host({}, is_free ? "a block goes back to the pool" : "a block of the pool",
+                             [=] { set_poison(block, bytes, is_free); });
+}
+
 ActivationPool::~ActivationPool() {
   for (void* block : all_) runtime(device_).release(block);
 }
@@ -32,10 +43,13 @@ Tensor ActivationPool::empty(const Shape& shape, DType dtype) {
   void* block = nullptr;
   {
     const std::lock_guard lock(mutex_);
+    if (fault_) std::rethrow_exception(std::exchange(fault_, nullptr));
     auto& blocks = free_[block_bytes];
     if (!blocks.empty()) block = blocks.back(), blocks.pop_back();
   }
-  if (!block) {
+  if (block) {
+    mark(block, block_bytes, false);
+  } else {
     block = runtime(device_).allocate(block_bytes);
     const std::lock_guard lock(mutex_);
     all_.push_back(block);
@@ -54,7 +68,16 @@ Tensor ActivationPool::empty(const Shape& shape, DType dtype) {
 }
 
 void ActivationPool::give_back(void* block, std::size_t bytes) {
+  std::exception_ptr fault;
+  try {
+    mark(block, bytes, true);
+  } catch (...) {
+    // An earlier fault of the stream, which the call brought to light. The last handle dies in a destructor, which must
+    // not throw; the next request does.
+    fault = std::current_exception();
+  }
   const std::lock_guard lock(mutex_);
+  if (fault) fault_ = fault;
   free_[bytes].push_back(block);
   live_ -= bytes;
 }

@@ -7,8 +7,6 @@
 //   seeds    in some random order of the threads the result is wrong
 //   silent   this build does not see it
 #include <doctest/doctest.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <cstdio>
 #include <cstring>
@@ -19,6 +17,7 @@
 #include "cuda/emulated/streams.h"
 #include "cuda/launch.h"
 #include "engine/error.h"
+#include "tests/emulated/apart.h"
 #include "tests/emulated/planted.h"
 
 #if defined(EVERGRAD_VARIANT_ASAN)
@@ -89,39 +88,13 @@ int run_here(Bug bug, bool fixed, std::uint64_t seed) {
   return 0;
 }
 
-struct Outcome {
-  int code = 0;
-  std::string text;
-};
-Outcome run_apart(Bug bug, bool fixed, std::uint64_t seed) {
-  int pipe_ends[2];
-  REQUIRE(::pipe(pipe_ends) == 0);
-  const pid_t child = ::fork();
-  REQUIRE(child >= 0);
-  if (child == 0) {
-    ::dup2(pipe_ends[1], STDERR_FILENO);
-    ::_exit(run_here(bug, fixed, seed));
-  }
-  ::close(pipe_ends[1]);
-  Outcome o;
-  char buffer[4096];
-  for (ssize_t n; (n = ::read(pipe_ends[0], buffer, sizeof buffer)) > 0;) o.text.append(buffer, std::size_t(n));
-  ::close(pipe_ends[0]);
-  int status = 0;
-  ::waitpid(child, &status, 0);
-  o.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-  return o;
-}
-
 Verdict verdict_of(Bug bug, bool fixed, std::string* text) {
   for (std::uint64_t seed = 0; seed <= 8; ++seed) {
-    const Outcome o = run_apart(bug, fixed, seed);
+    const Outcome o = run_apart([&] { return run_here(bug, fixed, seed); });
     *text = o.text;
     if (o.code == 0) continue;
     if (o.code == 1) return seed == 0 ? Verdict::wrong : Verdict::seeds;
-    const bool sanitizer =
-        o.text.find("Sanitizer") != std::string::npos || o.text.find("runtime error") != std::string::npos;
-    CHECK_MESSAGE((o.code == 2 || sanitizer), cat("ended with ", o.code, "\n", o.text));
+    CHECK_MESSAGE((o.code == 2 || o.sanitizer()), cat("ended with ", o.code, "\n", o.text));
     return Verdict::fault;
   }
   return Verdict::silent;
