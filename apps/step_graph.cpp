@@ -2,57 +2,73 @@
 #include "apps/step_graph.h"
 
 #include <iostream>
+#include <span>
 
 #include "engine/collectives/watchdog.h"
+#include "engine/memory.h"
 
 namespace eg {
 namespace {
 
-template <class T>
-Tensor borrow(const T* data, const Shape& shape, Device device) {
-  const std::size_t bytes = std::size_t(shape.size()) * sizeof(T);
-  const Device owner = device.is_host() ? device : kCpu;
-  auto storage = std::make_shared<Storage>(owner, const_cast<T*>(data), bytes, [] {});
-  return Tensor::on(std::move(storage), 0, shape, dtype_of<T>).to(device);
+/// One input of a step as the batch holds it.
+struct Held {
+  Tensor StepInputs::*where;
+  const void* data;
+  Shape shape;
+  DType dtype;
+};
+
+std::vector<Held> held_by(const Batch& b, std::int64_t classes) {
+  std::vector<Held> all{{&StepInputs::images, b.images.data(), {b.count, b.channels, b.size, b.size}, DType::u8}};
+  if (!b.crop.empty()) all.push_back({&StepInputs::crop, b.crop.data(), {b.count, 3}, DType::i32});
+  if (b.soft_labels.empty())
+    all.push_back({&StepInputs::labels, b.labels.data(), {b.count}, DType::i32});
+  else
+    all.push_back({&StepInputs::soft_labels, b.soft_labels.data(), {b.count, classes}, DType::f32});
+  return all;
+}
+
+/// The batch's own memory as a tensor of a host device; soft labels in the device's type, which may be another one.
+Tensor borrowed(const Held& h, Device device) {
+  if (h.dtype == DType::f32)
+    return Tensor::from(std::span(static_cast<const float*>(h.data), std::size_t(h.shape.size())), h.shape,
+                        device.statistic(), device);
+  const std::size_t bytes = std::size_t(h.shape.size()) * size_of(h.dtype);
+  return Tensor::on(std::make_shared<Storage>(device, const_cast<void*>(h.data), bytes, [] {}), 0, h.shape, h.dtype);
+}
+
+StepInputs counts_of(const Batch& batch) {
+  StepInputs in;
+  in.count = batch.count, in.global_count = batch.global_count, in.shared = batch.ranks > 1;
+  return in;
+}
+
+/// From the batch straight into place, without waiting: the copies are in front of the step on its stream, and the
+/// batch may be refilled as soon as this returns.
+void upload(const StepInputs& to, const std::vector<Held>& held, Device device) {
+  for (const Held& h : held) {
+    const Tensor& t = to.*h.where;
+    runtime(device).copy_from_host(t.data(), h.data, t.bytes(), {});
+  }
 }
 
 /// Every recording keeps its inputs and outputs; more signatures than this come from a stream without any rhythm.
 constexpr std::size_t kMostRecordings = 8;
 
-std::string signature(const StepInputs& in) {
-  std::string text = cat(in.global_count, in.shared ? "s;" : ";");
-  for (const Tensor* t : {&in.images, &in.crop, &in.labels, &in.soft_labels, &in.class_mask})
-    text += *t ? cat(t->dtype(), t->shape(), ";") : std::string("-;");
-  return text;
-}
-
-void copy_into(StepInputs& to, const StepInputs& from) {
-  const auto copy = [](Tensor& a, const Tensor& b) {
-    if (a) a.copy_from(b);
-  };
-  copy(to.images, from.images), copy(to.crop, from.crop), copy(to.labels, from.labels);
-  copy(to.soft_labels, from.soft_labels), copy(to.class_mask, from.class_mask);
-}
-
-/// Memory of its own for each input, not the batch's or the pool's.
-StepInputs own(const StepInputs& from) {
-  const auto clone = [](const Tensor& t) { return t ? t.clone() : Tensor{}; };
-  return {from.count,         from.global_count,       from.shared,           clone(from.images), clone(from.crop),
-          clone(from.labels), clone(from.soft_labels), clone(from.class_mask)};
+std::string signature(const Batch& batch, const std::vector<Held>& held, const Tensor& class_mask) {
+  std::string text = cat(batch.global_count, batch.ranks > 1 ? "s;" : ";");
+  for (const Held& h : held) text += cat(h.dtype, h.shape, ";");
+  return class_mask ? cat(text, "mask ", class_mask.shape()) : text;
 }
 
 }  // namespace
 
 StepInputs inputs_of(const Batch& batch, const Tensor& class_mask, std::int64_t classes, Device device) {
-  StepInputs in;
-  const std::int64_t n = in.count = batch.count;
-  in.global_count = batch.global_count, in.shared = batch.ranks > 1;
-  in.images = borrow(batch.images.data(), {n, batch.channels, batch.size, batch.size}, device);
-  if (!batch.crop.empty()) in.crop = borrow(batch.crop.data(), {n, 3}, device);
-  if (batch.soft_labels.empty())
-    in.labels = borrow(batch.labels.data(), {n}, device);
-  else
-    in.soft_labels = Tensor::from(std::span(batch.soft_labels), {n, classes}, device.statistic(), device);
+  StepInputs in = counts_of(batch);
+  const std::vector<Held> held = held_by(batch, classes);
+  for (const Held& h : held)
+    in.*h.where = device.is_host() ? borrowed(h, device) : pool(device).empty(h.shape, h.dtype);
+  if (!device.is_host()) upload(in, held, device);
   in.class_mask = class_mask;
   return in;
 }
@@ -79,35 +95,38 @@ void StepGraph::record(Recorded& r, const Body& body) {
     r.recorded = true;
     return;
   }
+  r.outputs = {};
   record_ = false;
   std::cerr << "evergrad: the training step is not recorded but launched kernel by kernel: " << why << '\n';
 }
 
 const StepOutputs& StepGraph::run(const Batch& batch, const Tensor& class_mask, std::int64_t classes,
                                   const Body& body) {
-  const StepInputs in = inputs_of(batch, class_mask, classes, device_);
-  const std::string key = signature(in);
+  plain_ = {};  // the pool's blocks, which a recording may need
+  const std::vector<Held> held = held_by(batch, classes);
+  const std::string key = signature(batch, held, class_mask);
   const bool recordable = record_ && !device_.is_host();
   if (!recordable || (!by_signature_.contains(key) && by_signature_.size() >= kMostRecordings)) {
-    plain_ = {};
-    body(in, plain_);
+    body(inputs_of(batch, class_mask, classes, device_), plain_);
     return plain_;
   }
   Recorded& r = by_signature_[key];
-  if (++r.seen == 1)
-    r.inputs = own(in);
-  else
-    copy_into(r.inputs, in);
+  if (++r.seen == 1) {  // memory of its own for each input, not the pool's
+    r.inputs = counts_of(batch);
+    for (const Held& h : held) r.inputs.*h.where = Tensor::empty(h.shape, h.dtype, device_);
+    if (class_mask) r.inputs.class_mask = Tensor::empty(class_mask.shape(), class_mask.dtype(), device_);
+  }
+  upload(r.inputs, held, device_);
+  if (class_mask) runtime(device_).copy_within(r.inputs.class_mask.data(), class_mask.data(), class_mask.bytes(), {});
   if (r.seen == 2) record(r, body);
   if (r.recorded) {
     if (dog_) dog_->replayed(r.collectives);
     runtime(device_).replay(r.graph, {});
     ++replays_;
-  } else {
-    r.outputs = {};
-    body(r.inputs, r.outputs);
+    return r.outputs;
   }
-  return r.outputs;
+  body(r.inputs, plain_);
+  return plain_;
 }
 
 }  // namespace eg

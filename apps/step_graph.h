@@ -29,7 +29,8 @@ struct StepOutputs {
   std::vector<Tensor> losses, corrects;  // one of each per micro-batch
 };
 
-/// The batch's memory as it is where the device can read it (valid while the batch is), else copies.
+/// The batch's memory as it is where the device can read it (valid while the batch is), else copies in the device's
+/// pool, which are on their way when this returns.
 StepInputs inputs_of(const Batch& batch, const Tensor& class_mask, std::int64_t classes, Device device);
 
 /// Runs steps. On a host device every step is run as it is given. On others the first step of a signature (which

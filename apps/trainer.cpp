@@ -60,7 +60,10 @@ std::string caution(const TrainerConfig& config) {
 }
 
 Trainer::Trainer(const TrainerConfig& config)
-    : config_(config), model_(make_vit(model_of(config))), graph_(config.device, config.record_steps) {
+    : config_(config),
+      model_(make_vit(model_of(config))),
+      graph_(config.device, config.record_steps),
+      results_(config.device) {
   visit_params(model_, [&](Param& p) { params_.push_back(&p); });
   freeze(params_, config.freeze);
   const DType activation = config.device.type == DeviceType::reference ? DType::f64 : config.vit.precision;
@@ -114,12 +117,6 @@ Trainer::~Trainer() = default;
 void Trainer::upload_record() {
   if (!config_.device.is_host())
     runtime(config_.device).copy_from_host(device_record_.data(), host_record_.data(), sizeof(StepRecord), {});
-}
-
-void Trainer::download_record() {
-  if (config_.device.is_host()) return;
-  runtime(config_.device).copy_to_host(host_record_.data(), device_record_.data(), sizeof(StepRecord), {});
-  runtime(config_.device).synchronize({});
 }
 
 std::vector<double> Trainer::first_values(const Param& p) const {
@@ -310,9 +307,8 @@ StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& c
   to_gather_ = bool(divided_);
 
   const InPart finishing(config_.listener, StepPart::finish);
-  double mine = 0.0, correct = 0.0;
-  for (const Tensor& loss : out.losses) mine += sum(loss);
-  for (const Tensor& t : out.corrects) correct += sum(t);
+  results_.read(out, device_record_);
+  const double mine = results_.loss(), correct = results_.correct();
   const bool shared = batch.ranks > 1;
   double totals[] = {mine, correct};
   sum_shared(shared, totals);
@@ -320,7 +316,7 @@ StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& c
   check_loss(shared, mine, result.loss, [&] {
     return divergence(inputs_of(batch, class_mask, model_.config.classes, config_.device), "the loss", true, mine);
   });
-  download_record();
+  record() = results_.record();  // not earlier: what diverged leaves the record as it was
   result.applied = record().finite != 0;
   if (!result.applied) distrust_kernels();
   optimizer_->after_step(ctx);

@@ -16,6 +16,7 @@
 #include "apps/run/checkpoint_tensors.h"
 #include "apps/step_graph.h"
 #include "apps/step_listener.h"
+#include "apps/step_results.h"
 #include "autograd/tape.h"
 #include "data/loader.h"
 #include "layers/heads.h"
@@ -146,7 +147,6 @@ class Trainer {
   StepRecord& record() { return *static_cast<StepRecord*>(host_record_.data()); }
   void gather_weights();
   void upload_record();
-  void download_record();
   StepResult update(const Batch& batch, double lr_factor, const Tensor& class_mask);
   struct Loss {
     Tensor reported, total;  // cross-entropy; with what the network adds to it, which is what learns
@@ -180,6 +180,7 @@ class Trainer {
   std::unique_ptr<DividedWeights> divided_;  // then
   bool to_gather_ = false;                   // weights that ranks have updated since they gathered them
   StepGraph graph_;
+  StepResults results_;
 };
 
 }  // namespace eg
