@@ -195,7 +195,7 @@ __global__ void __launch_bounds__(kArrowThreads) update_device(const UpdateParam
   if (count == 0) return;
   const bool wide = t.wide && count == kPack;
   float w[kPack], g[kPack], b[kPack] = {}, u[kPack] = {}, x[kPack];
-  load_some(t.weight, i, count, wide, w), load_some(t.grad, i, count, wide, g);
+  load_some(t.grad, i, count, wide, g);
   if (t.momentum.data) load_some(t.momentum, i, count, wide, b);
   const bool vector_is_momentum = p.precondition_momentum && t.momentum.data;
   EVERGRAD_UNROLL
@@ -228,6 +228,7 @@ __global__ void __launch_bounds__(kArrowThreads) update_device(const UpdateParam
       if (t.momentum.data && !p.precondition_momentum) u[k] += p.mu * b[k], b[k] = u[k];
     }
   }
+  load_some(t.weight, i, count, wide, w);  // not before the ring is read: its registers would spill on sm_90a
   EVERGRAD_UNROLL
   for (int k = 0; k < kPack; ++k) w[k] = shared.shrink * w[k] - shared.lr * u[k];
   store_some(t.weight, i, count, wide, w);

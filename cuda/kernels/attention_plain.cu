@@ -70,7 +70,8 @@ __device__ __forceinline__ void store_own(const AttentionParams& p, const Operan
   }
 }
 
-__global__ void __launch_bounds__(kThreads) attention_fwd_plain_device(const AttentionParams p) {
+// Here and below, blocks a multiprocessor that suffice: left to itself, ptxas takes 40 to 48 registers and spills.
+__global__ void __launch_bounds__(kThreads, 8) attention_fwd_plain_device(const AttentionParams p) {
   const Place w = place_of(p);
   WarpMemory& memory = static_shared<BlockMemory>().warp[threadIdx.x / kWarp];
   if (!w.exists) return;
@@ -94,7 +95,7 @@ __global__ void __launch_bounds__(kThreads) attention_fwd_plain_device(const Att
   if (w.lane == 0) p.lse[w.row] = largest + logf(sum);
 }
 
-__global__ void __launch_bounds__(kThreads) attention_bwd_queries_plain_device(const AttentionParams p) {
+__global__ void __launch_bounds__(kThreads, 8) attention_bwd_queries_plain_device(const AttentionParams p) {
   const Place w = place_of(p);
   WarpMemory& memory = static_shared<BlockMemory>().warp[threadIdx.x / kWarp];
   if (!w.exists) return;
@@ -122,7 +123,7 @@ __global__ void __launch_bounds__(kThreads) attention_bwd_queries_plain_device(c
   store_own(p, p.dqkv, qkv_at(p, w, 0, w.token), w.lane, dq, 1.0f, p.accumulate);
 }
 
-__global__ void __launch_bounds__(kThreads) attention_bwd_keys_plain_device(const AttentionParams p) {
+__global__ void __launch_bounds__(kThreads, 6) attention_bwd_keys_plain_device(const AttentionParams p) {
   const Place w = place_of(p);
   WarpMemory& memory = static_shared<BlockMemory>().warp[threadIdx.x / kWarp];
   if (!w.exists) return;

@@ -60,7 +60,8 @@ __global__ void __launch_bounds__(kColumns* kRowLanes) branch_scale_grad_wide_de
       [&](std::int64_t c, float sum) { p.partials[std::int64_t(blockIdx.y) * p.columns + c] = sum; });
 }
 
-__global__ void __launch_bounds__(kColumns* kRowLanes) branch_scale_grad_device(const BranchScaleGradParams p) {
+// Three blocks a multiprocessor suffice; for more, ptxas would spill.
+__global__ void __launch_bounds__(kColumns* kRowLanes, 3) branch_scale_grad_device(const BranchScaleGradParams p) {
   sum_chunk<1>(
       p.rows, p.columns,
       [&](std::int64_t r, std::int64_t c, float(&sums)[1]) {

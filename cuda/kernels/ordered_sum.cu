@@ -11,7 +11,8 @@
 namespace eg::EVERGRAD_BACKEND {
 namespace {
 
-__global__ void __launch_bounds__(256) ordered_sum_device(const OrderedSumParams p) {
+// Four blocks a multiprocessor suffice; for more, ptxas would spill.
+__global__ void __launch_bounds__(256, 4) ordered_sum_device(const OrderedSumParams p) {
   for_each_pack(p.n, p.wide, [&](std::int64_t i, int count, bool wide) {
     if (p.out.type == DType::f64) {
       for (int k = 0; k < count; ++k) {

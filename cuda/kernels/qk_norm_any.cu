@@ -24,7 +24,8 @@ __device__ __forceinline__ Vector vector_of(const QkNormParams& p, std::int64_t 
   return {index * p.width, (token * 2 + part) * p.heads + head, part};
 }
 
-__global__ void __launch_bounds__(kNormWarps* kWarp) qk_norm_fwd_any_device(const QkNormParams p) {
+// Eight blocks a multiprocessor suffice; for more, ptxas would spill.
+__global__ void __launch_bounds__(kNormWarps* kWarp, 8) qk_norm_fwd_any_device(const QkNormParams p) {
   const std::int64_t index = std::int64_t(blockIdx.x) * kNormWarps + threadIdx.x / kWarp;
   if (index >= p.tokens * 3 * p.heads) return;
   const int lane = int(threadIdx.x % kWarp);

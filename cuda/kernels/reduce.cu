@@ -89,7 +89,8 @@ __device__ __forceinline__ double exact_at(const Operand& o, std::int64_t i) {
   return o.type == DType::f64 ? static_cast<const double*>(o.data)[i] : double(load_at(o, i));
 }
 
-__global__ void __launch_bounds__(kSumThreads) sum_over_all_device(const SumParams p) {
+// Four blocks a multiprocessor suffice; for more, ptxas would spill.
+__global__ void __launch_bounds__(kSumThreads, 4) sum_over_all_device(const SumParams p) {
   double sum = 0.0;
   for_each_pack(p.n, p.wide, [&](std::int64_t i, int count, bool wide) {
     if (wide) {

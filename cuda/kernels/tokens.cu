@@ -95,7 +95,8 @@ __device__ __forceinline__ std::int64_t source_of(const PoolParams& p, std::int6
   return t >= 0 && t < p.count ? image * p.columns + i - token * p.columns : -1;
 }
 
-__global__ void __launch_bounds__(256) pool_bwd_device(const PoolParams p) {
+// Four blocks a multiprocessor suffice; for more, ptxas would spill.
+__global__ void __launch_bounds__(256, 4) pool_bwd_device(const PoolParams p) {
   const float share = 1.0f / float(p.count);
   for_each_pack(p.batch * p.tokens * p.columns, p.wide, [&](std::int64_t i, int count, bool wide) {
     if (wide) {
