@@ -7,6 +7,7 @@
 #include "cuda/emulated/block.h"
 #include "cuda/emulated/heap.h"
 #include "cuda/emulated/place.h"
+#include "cuda/emulated/runtime.h"
 #include "engine/dtype.h"
 #include "engine/error.h"
 
@@ -120,9 +121,12 @@ float half(std::uint32_t packed, int which) {
   return __builtin_bit_cast(float, which ? packed & 0xffff0000u : packed << 16);
 }
 
+std::atomic<std::uint64_t> products{0};
+
 // Sums in fp32 in order of k. Tensor cores round differently inside; tolerances come from the arithmetic, not from
 // here.
 void compute_mma(Deposit* lanes, unsigned) {
+  products.fetch_add(1, std::memory_order_relaxed);
   float a[16][16], b[16][8];
   for (int lane = 0; lane < 32; ++lane) {
     const auto in = read<MmaIn>(lanes[lane].in);
@@ -252,5 +256,6 @@ void mma_16816(float* d, const std::uint32_t* a, const std::uint32_t* b, const c
   block().meet("mma_16816", ~0u, {.file = file, .line = line, .in = &in, .out = out}, compute_mma);
   std::memcpy(d, out, sizeof out);
 }
+std::uint64_t tensor_core_products() noexcept { return products.load(std::memory_order_relaxed); }
 
 }  // namespace eg::emulated

@@ -32,19 +32,22 @@ bool tensor_cores_can(const AttentionParams& p, std::initializer_list<const Tens
   return attention_fwd_kernel(p.width) != nullptr;
 }
 
-/// All tokens (rounded up to the 64 that a warp takes at once) if they fit, else what fits.
+/// All tokens, rounded up to whole tiles, if they fit, else what fits of 64, the most that a warp takes at once: a chunk
+/// that another follows has no tail.
 int chunk_of(const AttentionParams& p) {
-  const int all = (p.tokens + 63) / 64 * 64;
-  const int fits = int(min_of(kMostShared, most_shared_bytes()) / attention_shared_bytes(1, p.width)) / 64 * 64;
-  return min_of(all, fits);
+  const int all = ceil_div(p.tokens, kTileRows) * kTileRows;
+  const int fits = int(min_of(kMostShared, most_shared_bytes()) / attention_shared_bytes(1, p.width));
+  return all <= fits ? all : fits / 64 * 64;
 }
 
-void launch_tiles(const char* name, AttentionKernel kernel, const AttentionParams& p, Stream s) {
-  const int tiles = (p.tokens + kTileRows - 1) / kTileRows, rounds = (tiles + kAttentionWarps - 1) / kAttentionWarps;
+/// As few rounds over the tiles as `most_warps` can do, and no more warps than these need: the 13 tiles of 197 tokens take
+/// seven warps two rounds.
+void launch_tiles(const char* name, AttentionKernel kernel, int most_warps, const AttentionParams& p, Stream s) {
+  const int tiles = max_of(ceil_div(p.tokens, kTileRows), 1), rounds = ceil_div(tiles, most_warps);
   // While everything fits, one block reads a head once; a long sequence is divided.
   const unsigned down = p.chunk >= p.tokens ? 1u : unsigned(rounds);
-  launch(name, kernel, dim3(unsigned(p.images * p.heads), p.tokens > 0 ? down : 0u), dim3(kAttentionWarps * kWarp),
-         attention_shared_bytes(p.chunk, p.width), s, p);
+  launch(name, kernel, dim3(unsigned(p.images * p.heads), p.tokens > 0 ? down : 0u),
+         dim3(unsigned(ceil_div(tiles, rounds)) * kWarp), attention_shared_bytes(p.chunk, p.width), s, p);
 }
 
 void launch_rows(const char* name, AttentionKernel kernel, const AttentionParams& p, Stream s) {
@@ -80,7 +83,7 @@ void forward_by_hand(const AttentionFwd& a, Stream s) {
   p.out = operand(a.out), p.entropy = a.row_entropy.as<float>(), p.map = a.map.as<float>();
   if (tensor_cores_can(p, {&a.qkv, &a.out})) {
     p.chunk = chunk_of(p);
-    launch_tiles("attention_fwd", attention_fwd_kernel(p.width), p, s);
+    launch_tiles("attention_fwd", attention_fwd_kernel(p.width), attention_most_warps(p.width), p, s);
   } else {
     launch_rows("attention_fwd", attention_fwd_plain_kernel(), p, s);
   }
@@ -99,8 +102,8 @@ void backward_by_two(const AttentionBwd& a, bool tensor_cores, Stream s) {
       scratch(s, std::size_t(max_of<std::int64_t>(p.images * p.heads * p.tokens, 1)) * sizeof(float)).data);
   if (tensor_cores) {
     p.chunk = chunk_of(p);
-    launch_tiles("attention_bwd queries", attention_bwd_queries_kernel(p.width), p, s);
-    launch_tiles("attention_bwd keys", attention_bwd_keys_kernel(p.width), p, s);
+    launch_tiles("attention_bwd queries", attention_bwd_queries_kernel(p.width), kAttentionWarps, p, s);
+    launch_tiles("attention_bwd keys", attention_bwd_keys_kernel(p.width), kAttentionWarps, p, s);
   } else {
     launch_rows("attention_bwd queries", attention_bwd_queries_plain_kernel(), p, s);
     launch_rows("attention_bwd keys", attention_bwd_keys_plain_kernel(), p, s);

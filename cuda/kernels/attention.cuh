@@ -18,9 +18,11 @@ __device__ __forceinline__ HeadOf packed(const Operand& o, const AttentionParams
   return {static_cast<bf16*>(o.data) + image * p.tokens * stride + (part * std::int64_t(heads) + head) * p.width,
           stride};
 }
-/// In a grid of images x heads along one axis.
+/// In a grid of images x heads along one axis. Called where the head is read or written: kept through the loops, its
+/// address would take registers from the sums.
 __device__ __forceinline__ HeadOf packed(const Operand& o, const AttentionParams& p, int part, int parts) {
-  return packed(o, p, part, parts, blockIdx.x / unsigned(p.heads), int(blockIdx.x % unsigned(p.heads)), p.heads);
+  const int block = reread_block_x();
+  return packed(o, p, part, parts, block / p.heads, block % p.heads, p.heads);
 }
 
 /// Two neighbours of a row, rounded.
@@ -37,14 +39,13 @@ __device__ __forceinline__ void store_pair(bf16* to, float x, float y, bool accu
 /// kAtOnce: keys (or queries) in registers at once.
 template <int kWidth, int kAtOnce = (kWidth > 80 ? 32 : 64)>
 struct AttentionTiles {
-  static constexpr int kPitch = kWidth + 8;  // an odd number of 16-byte pieces: eight rows lie in different banks
-  static constexpr int kThreads = kAttentionWarps * kWarp;
+  static constexpr int kPitch = kWidth + 8;   // an odd number of 16-byte pieces: eight rows lie in different banks
   static constexpr int kSteps = kWidth / 16;  // along the head width
   static constexpr int kSub = kAtOnce;
 
   /// Starts the copy of `chunk` tokens from token `first`; what lies beyond the last token becomes zero.
   static __device__ __forceinline__ void fetch(bf16* to, const HeadOf& h, int first, int chunk, int tokens,
-                                               int threads = kThreads) {
+                                               int threads) {
     constexpr int kPieces = kWidth / 8;
     for (int n = int(threadIdx.x); n < chunk * kPieces; n += threads) {
       const int r = n / kPieces, piece = n % kPieces;

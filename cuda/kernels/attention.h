@@ -20,6 +20,9 @@ using AttentionKernel = void (*)(AttentionParams);
 
 inline constexpr int kAttentionWarps = 4, kTileRows = 16;  // a warp owns 16 queries (or keys)
 inline constexpr int kMostPlainWidth = 256;
+/// Most warps of a block of the forward kernel. More share a head's keys and values; with wide heads, whose warps need
+/// more registers, fewer blocks would fit on a multiprocessor.
+inline constexpr int attention_most_warps(int width) { return width <= 64 ? 8 : 4; }
 
 /// Bytes of shared memory for two arrays of `chunk` rows, one piece of 16 bytes wider than the head against bank
 /// conflicts, and two numbers per row.

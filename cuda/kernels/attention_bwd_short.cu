@@ -3,7 +3,8 @@
 // Math     as attention_bwd.cu: P = e^(S - lse), dP = dO V^T, delta = rowsum(dO O), dS = scale P (dP - delta);
 //          dQ = dS K, dK = dS^T Q, dV = P^T dO
 // Traffic  qkv, out and dO once, dO once more for delta (from the cache): 12 B N H D bytes in, 6 out
-// Work     10 B H N^2 D FLOP: S and dP are computed once, where two kernels need 14
+// Work     10 B H N^2 D FLOP: S and dP are computed once, where two kernels need 14; in tiles of 16 x 16 tokens 1.11
+//          times that at N = 197, 1.51 times at 65 (counted: tests/emulated/test_attention_tiles.cpp)
 // Mapping  a block owns one head of one image, each of its warps 16 keys: v lies in registers as a left operand, dk and
 //          dv as sums. Queries and dO pass through shared memory 32 at a time, in two stages of asynchronous copies.
 //          Every warp leaves its dS (rounded to bf16, as for dK) in shared memory; after the next barrier the block
@@ -141,7 +142,7 @@ struct KeysOfWarp {
   __device__ __forceinline__ void take(int first_key, int step, const AttentionParams& p) {
     if (first_key + reread_thread_x() / kWarp * kTileRows >= p.tokens) return;
     EVERGRAD_NO_UNROLL
-    for (int from = 0; from < kShortQueries; from += 16) {
+    for (int from = 0; from < min_of(kShortQueries, p.tokens - step * kShortQueries); from += kTileRows) {
       const Here<kWidth> here;
       const int lane = here.lane, row = first_key + here.warp * kTileRows;
       const bf16 *const q = here.stage(step) + from * Tiles::kPitch, *const dout = q + kShortQueries * Tiles::kPitch;
@@ -182,12 +183,13 @@ struct KeysOfWarp {
 template <int kWidth, int kGroups>
 __device__ __forceinline__ void finish_queries(int first_key, int step, const AttentionParams& p) {
   using Tiles = typename Here<kWidth>::Tiles;
-  constexpr int kAcross = kWidth / 16, kShares = kShortQueries / kTileRows * kAcross;
+  constexpr int kAcross = kWidth / 16;
   const Here<kWidth> here;
   const int lane = here.lane, keys = here.warps * kTileRows;
+  const int shares = ceil_div(min_of(kShortQueries, p.tokens - step * kShortQueries), kTileRows) * kAcross;
   const HeadOf dq = head_of(p.dqkv, p, 0, 3);
   EVERGRAD_NO_UNROLL
-  for (int share = here.warp; share < kShares; share += here.warps) {
+  for (int share = here.warp; share < shares; share += here.warps) {
     const int row = share / kAcross * kTileRows, col = share % kAcross * 16;
     float sum[2][4] = {};
     EVERGRAD_NO_UNROLL

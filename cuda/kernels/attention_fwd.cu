@@ -4,12 +4,15 @@
 //          Gimelshein 2018 (arXiv:1805.02867) as in Dao et al. 2022 (arXiv:2205.14135); exponentials in base 2, the
 //          scale folded into them
 // Shapes   qkv [B,N,3,H,D] read in place, out [B,N,H,D], lse [B,H,N]; D 32, 64, 80, 96 or 128
-// Traffic  short sequences: q, k, v and out once, 8 B N H D bytes; long ones read k and v once per 64 queries
-// Work     4 B H N^2 D FLOP
+// Traffic  short sequences: q, k, v and out once, 8 B N H D bytes; long ones read k and v once per block of queries
+// Work     4 B H N^2 D FLOP; in tiles of 16 x 16 tokens 1.11 times that at N = 197, 1.51 times at 65, counted on the
+//          emulated device (tests/emulated/test_attention_tiles.cpp)
 // Mapping  a block owns one head of one image and keeps all its keys and values in shared memory while they fit; its
-//          four warps take 16 queries at a time and need no barrier after the first. Longer sequences pass through
-//          shared memory in chunks, and the grid's second axis divides the queries. P is rounded to bf16 for the
-//          second product, its row sum is not.
+//          warps take 16 queries at a time and need no barrier after the first. There are as many of them as divide
+//          the tiles of queries evenly: 7 at N = 197, for two rounds, 5 at 65, for one. Longer sequences pass through
+//          shared memory in chunks, and the grid's second axis divides the queries. A warp takes 64 keys at a time (32
+//          where D is above 80), then 16 at a time, masked, what is left. P is rounded to bf16 for the second product,
+//          its row sum is not.
 // Limits   any number of tokens
 #include "cuda/kernels/attention.cuh"
 
@@ -18,13 +21,14 @@ namespace {
 
 template <int kWidth>
 struct Softmax {
-  using Tiles = AttentionTiles<kWidth>;
   float out[kWidth / 8][4] = {};
   float largest[2] = {-INFINITY, -INFINITY}, sum[2] = {0.0f, 0.0f};  // of this lane's two rows; sum is this lane's part
 
-  /// Takes in keys [from, from + kSub) of the chunk, of which those at or beyond `end` do not exist.
-  __device__ __forceinline__ void take(const std::uint32_t (&q)[Tiles::kSteps][4], const bf16* keys, const bf16* values,
+  /// Takes in keys [from, from + kKeys) of the chunk; where kMasked, those at or beyond `end` do not exist.
+  template <int kKeys, bool kMasked>
+  __device__ __forceinline__ void take(const std::uint32_t (&q)[kWidth / 16][4], const bf16* keys, const bf16* values,
                                        int from, int end, float scale, int lane) {
+    using Tiles = AttentionTiles<kWidth, kKeys>;
     float s[Tiles::kSub / 8][4];
     Tiles::multiply_transposed(q, keys, from, lane, s);
     float top[2] = {largest[0], largest[1]};
@@ -32,7 +36,8 @@ struct Softmax {
     for (int j = 0; j < Tiles::kSub / 8; ++j) {
       EVERGRAD_UNROLL
       for (int e = 0; e < 4; ++e) {
-        s[j][e] = from + 8 * j + lane % 4 * 2 + e % 2 < end ? s[j][e] * scale : -INFINITY;
+        const bool exists = !kMasked || from + 8 * j + lane % 4 * 2 + e % 2 < end;
+        s[j][e] = exists ? s[j][e] * scale : -INFINITY;
         top[e / 2] = fmaxf(top[e / 2], s[j][e]);
       }
     }
@@ -61,35 +66,39 @@ struct Arena {
 };
 
 template <int kWidth>
-__global__ void __launch_bounds__(kAttentionWarps* kWarp) attention_fwd_device(const AttentionParams p) {
+__global__ void __launch_bounds__(attention_most_warps(kWidth) * kWarp) attention_fwd_device(const AttentionParams p) {
   using Tiles = AttentionTiles<kWidth>;
   bf16* const keys = dynamic_shared<Arena>().tokens;
   bf16* const values = keys + p.chunk * Tiles::kPitch;
-  const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp);
-  const HeadOf q = packed(p.qkv, p, 0, 3), k = packed(p.qkv, p, 1, 3), v = packed(p.qkv, p, 2, 3),
-               out = packed(p.out, p, 0, 1);
+  const int lane = int(threadIdx.x % kWarp), warp = int(threadIdx.x / kWarp), warps = int(blockDim.x / kWarp);
   const int tiles = (p.tokens + kTileRows - 1) / kTileRows;
   const float scale = p.scale * kLog2e;
-  for (int first = int(blockIdx.y) * kAttentionWarps; first < tiles; first += int(gridDim.y) * kAttentionWarps) {
+  for (int first = int(blockIdx.y) * warps; first < tiles; first += int(gridDim.y) * warps) {
     const int row = (first + warp) * kTileRows;
     std::uint32_t rows[Tiles::kSteps][4];
-    Tiles::load_rows(q, row, p.tokens, lane, rows);
+    Tiles::load_rows(packed(p.qkv, p, 0, 3), row, p.tokens, lane, rows);
     Softmax<kWidth> state;
     for (int begin = 0; begin < p.tokens; begin += p.chunk) {
-      if (p.chunk < p.tokens || first == int(blockIdx.y) * kAttentionWarps) {
+      if (p.chunk < p.tokens || first == int(blockIdx.y) * warps) {
         __syncthreads();  // nobody reads the chunk before any more
-        Tiles::fetch(keys, k, begin, p.chunk, p.tokens);
-        Tiles::fetch(values, v, begin, p.chunk, p.tokens);
+        Tiles::fetch(keys, packed(p.qkv, p, 1, 3), begin, p.chunk, p.tokens, int(blockDim.x));
+        Tiles::fetch(values, packed(p.qkv, p, 2, 3), begin, p.chunk, p.tokens, int(blockDim.x));
         cp_async_commit();
         cp_async_wait<0>();
         __syncthreads();
       }
       const int end = min_of(p.chunk, p.tokens - begin);
-      if (row < p.tokens)
-        for (int from = 0; from < end; from += Tiles::kSub) state.take(rows, keys, values, from, end, scale, lane);
+      if (row >= p.tokens) continue;
+      int from = 0;
+      EVERGRAD_NO_UNROLL
+      for (; from + Tiles::kSub <= end; from += Tiles::kSub)
+        state.template take<Tiles::kSub, false>(rows, keys, values, from, end, scale, lane);
+      EVERGRAD_NO_UNROLL
+      for (; from < end; from += kTileRows)
+        state.template take<kTileRows, true>(rows, keys, values, from, end, scale, lane);
     }
     const float sum[2] = {row_sum(state.sum[0]), row_sum(state.sum[1])};
-    Tiles::store_rows(out, row, p.tokens, lane, state.out, 1.0f / sum[0], 1.0f / sum[1], false);
+    Tiles::store_rows(packed(p.out, p, 0, 1), row, p.tokens, lane, state.out, 1.0f / sum[0], 1.0f / sum[1], false);
     EVERGRAD_UNROLL
     for (int half = 0; half < 2; ++half) {
       const int query = row + lane / 4 + 8 * half;
