@@ -179,45 +179,54 @@ Values backward_bounds(const Problem& p, DType t, bool adds, const Values& in, c
   return {{"dqkv", bound}};
 }
 
+void check_forward(const Problem& p, DType t, bool entropy, bool map) {
+  EVERGRAD_CONFORMS(
+      attention_fwd, AttentionFwd, cat(p.qkv, " entropy ", entropy, " map ", map), t,
+      [&](Arguments& a) {
+        AttentionFwd f;
+        f.qkv = a.x("qkv", p.qkv), f.out = a.x_out("out", p.out()), f.lse = a.out("lse", DType::f32, p.rows());
+        if (entropy) f.row_entropy = a.out("entropy", DType::f32, p.rows());
+        if (map) f.map = a.out("map", DType::f32, {p.B(), p.H(), p.N(), p.N()});
+        f.scale = p.scale;
+        return f;
+      },
+      [&](const Values& in, const Values&) { return forward_bounds(p, t, entropy, map, in); });
+}
+
 }  // namespace
 
 TEST_CASE("attention: forward agrees with the reference, with and without entropy and map") {
   for_each_activation([](DType t) {
     for (const Problem& p : problems())
-      for (int options = 0; options < 4; ++options) {
-        const bool entropy = (options & 1) != 0, map = (options & 2) != 0;
-        EVERGRAD_CONFORMS(
-            attention_fwd, AttentionFwd, cat(p.qkv, " options ", options), t,
-            [&](Arguments& a) {
-              AttentionFwd f;
-              f.qkv = a.x("qkv", p.qkv), f.out = a.x_out("out", p.out()), f.lse = a.out("lse", DType::f32, p.rows());
-              if (entropy) f.row_entropy = a.out("entropy", DType::f32, p.rows());
-              if (map) f.map = a.out("map", DType::f32, {p.B(), p.H(), p.N(), p.N()});
-              f.scale = p.scale;
-              return f;
-            },
-            [&](const Values& in, const Values&) { return forward_bounds(p, t, entropy, map, in); });
-      }
+      for (int options = 0; options < 4; ++options) check_forward(p, t, (options & 1) != 0, (options & 2) != 0);
   });
+}
+
+TEST_CASE("attention: forward of heads that pass through shared memory in chunks agrees with the reference") {
+  if (device_under_test().device == kCpu) return;
+  // More tokens than 100 KiB hold (345, 284, 241, 185), so that the maximum and the sum go from chunk to chunk.
+  for (const auto& [width, tokens] : std::initializer_list<std::pair<std::int64_t, std::int64_t>>{
+           {64, 384}, {64, 1025}, {80, 289}, {96, 257}, {128, 197}})
+    check_forward({{1, tokens, 3, 1, width}, 1.0 / std::sqrt(double(width))}, DType::bf16, false, false);
 }
 
 namespace {
 
+/// The call for a qkv that has been drawn, with the out and lse of its forward pass.
+AttentionBwd backward_of(Arguments& a, const Problem& p, const TensorView& qkv, bool adds) {
+  const auto [out, lse] = forward_results(p, a.values().at("qkv"));
+  const auto from = [](const Vector& v) { return Draw([v](const Key&, std::int64_t i) { return v[std::size_t(i)]; }); };
+  AttentionBwd b;
+  b.qkv = qkv, b.out = a.x("out", p.out(), from(out)), b.lse = a.stat("lse", p.rows(), from(lse));
+  b.dout = a.x("dout", p.out()), b.dqkv = a.x_out("dqkv", p.qkv, adds);
+  b.scale = p.scale, b.accumulate = adds;
+  return b;
+}
+
 void check_backward(const Problem& p, DType t, bool adds) {
   EVERGRAD_CONFORMS(
       attention_bwd, AttentionBwd, cat(p.qkv, " adds ", adds), t,
-      [&](Arguments& a) {
-        AttentionBwd b;
-        b.qkv = a.x("qkv", p.qkv);
-        const auto [out, lse] = forward_results(p, a.values().at("qkv"));
-        const auto from = [](const Vector& v) {
-          return Draw([v](const Key&, std::int64_t i) { return v[std::size_t(i)]; });
-        };
-        b.out = a.x("out", p.out(), from(out)), b.lse = a.stat("lse", p.rows(), from(lse));
-        b.dout = a.x("dout", p.out()), b.dqkv = a.x_out("dqkv", p.qkv, adds);
-        b.scale = p.scale, b.accumulate = adds;
-        return b;
-      },
+      [&](Arguments& a) { return backward_of(a, p, a.x("qkv", p.qkv), adds); },
       [&](const Values& in, const Values& exact) { return backward_bounds(p, t, adds, in, exact); });
 }
 
@@ -251,16 +260,7 @@ TEST_CASE("attention: backward of scores of 500 is finite, whatever stands in th
             const std::int64_t part = i / 32 % 3, token = i / 96;
             return part == 0 ? (token % 2 ? -4.0 : 4.0) : part == 1 ? 4.0 : k.normal(std::uint64_t(i));
           };
-          AttentionBwd b;
-          b.qkv = a.x("qkv", p.qkv, draw);
-          const auto [out, lse] = forward_results(p, a.values().at("qkv"));
-          const auto from = [](const Vector& v) {
-            return Draw([v](const Key&, std::int64_t i) { return v[std::size_t(i)]; });
-          };
-          b.out = a.x("out", p.out(), from(out)), b.lse = a.stat("lse", p.rows(), from(lse));
-          b.dout = a.x("dout", p.out()), b.dqkv = a.x_out("dqkv", p.qkv);
-          b.scale = p.scale;
-          return b;
+          return backward_of(a, p, a.x("qkv", p.qkv, draw), false);
         },
         [&](const Values& in, const Values& exact) {
           double least = 0.0;
