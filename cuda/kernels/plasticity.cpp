@@ -33,12 +33,12 @@ void weight_project(const WeightProject& a, Stream s) {
     const std::size_t sums = std::size_t(n) * sizeof(double);
     ProjectParams p;
     p.weight = operand(a.weight), p.work = operand(a.work), p.step = a.step, p.table = table, p.every = a.every;
-    p.partials = static_cast<double*>(scratch(s, sums + kSegmentsPerLaunch * sizeof(float)).data);
+    p.partials = static_cast<double*>(scratch(s, sums + WeightTable::kMost * sizeof(float)).data);
     p.factors = reinterpret_cast<float*>(p.partials + n);
     p.wide = wide_access({&a.weight, &a.work});
     const dim3 chunks{unsigned(n)};
     launch("weight_project sums", project_sums_kernel(), chunks, dim3(kUpdateThreads), 0, s, p);
-    launch("weight_project factors", project_factors_kernel(), dim3(1), dim3(kSegmentsPerLaunch), 0, s, p);
+    launch("weight_project factors", project_factors_kernel(), dim3(1), dim3(kFactorThreads), 0, s, p);
     launch("weight_project", project_scale_kernel(), chunks, dim3(kUpdateThreads), 0, s, p);
   });
 }

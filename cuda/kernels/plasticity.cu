@@ -5,7 +5,7 @@
 // Traffic  penalty: gradient in and out, weight, anchor; perturb: weight in and out, anchor, the bf16 copy out; project:
 //          weight twice in, once out; ascent: gradient twice in, weight in, the other weights out
 // Work     a few FLOP a weight; with noise about 200 (ten rounds of Philox, a logarithm and a cosine)
-// Mapping  one block per chunk of a segment, packs of 8 per thread; 64 segments in one launch
+// Mapping  one block per chunk of a segment, packs of 8 per thread; 87 segments in one launch
 // Order    a segment's norm is the sum of its chunks' sums, in double, in chunk order: the same on every card
 // Limits   segments may begin and end anywhere; packs that are not whole go element by element
 #include "cuda/kernels/plasticity.h"
@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(kUpdateThreads) project_sums_device(const Proj
   if (threadIdx.x == 0) p.partials[blockIdx.x] = sum;
 }
 
-__global__ void __launch_bounds__(kSegmentsPerLaunch) project_factors_device(const ProjectParams p) {
+__global__ void __launch_bounds__(kFactorThreads) project_factors_device(const ProjectParams p) {
   const int s = int(threadIdx.x);
   if (s >= p.table.count) return;
   double sum = 0.0;

@@ -5,6 +5,7 @@
 namespace eg::EVERGRAD_BACKEND {
 
 using WeightTable = TableOf<WeightSegment>;
+inline constexpr int kFactorThreads = ceil_div(WeightTable::kMost, kWarp) * kWarp;  // one for each segment
 
 struct PenaltyParams {
   Operand grad, weight, anchor;

@@ -1,12 +1,13 @@
 // cuda/kernels/segments.cuh - passes over segments of the flat arena: each segment is cut into chunks, a block works on
-// one, and one launch covers as many segments as its parameters can carry.
+// one, and one launch covers as many segments as its parameters can carry: 106, or 87 of weights that a plasticity
+// method changes. Neighbours with the same settings come as one segment (optim/segments.h); a ViT of 12 blocks has 101.
 #pragma once
 #include "cuda/kernels/operand.cuh"
 #include "engine/records.h"
 
 namespace eg::EVERGRAD_BACKEND {
 
-inline constexpr int kSegmentsPerLaunch = 64;
+inline constexpr std::size_t kTableBytes = 3840;  // of the 4096 that a launch's parameters may have
 inline constexpr int kUpdateThreads = 256;
 inline constexpr std::int64_t kUpdateChunk = 2 * kUpdateThreads * kPack;  // elements of one block
 inline constexpr std::int64_t kNormChunk = 8 * kUpdateThreads * kPack;
@@ -15,8 +16,9 @@ inline constexpr std::int64_t kNormChunk = 8 * kUpdateThreads * kPack;
 /// multiples of 8 of the arena.
 template <class S>
 struct TableOf {
-  S segment[kSegmentsPerLaunch];
-  std::int32_t first_chunk[kSegmentsPerLaunch + 1];  // chunks before segment i
+  static constexpr int kMost = int((kTableBytes - 2 * sizeof(std::int32_t)) / (sizeof(S) + sizeof(std::int32_t)));
+  S segment[kMost];
+  std::int32_t first_chunk[kMost + 1];  // chunks before segment i
   std::int32_t count;
 };
 using SegmentTable = TableOf<Segment>;

@@ -16,7 +16,7 @@ void for_each_table(std::span<const S> segments, std::int64_t chunk, const F& f)
     if (s.begin >= s.end) continue;
     t.segment[t.count] = s;
     t.first_chunk[t.count + 1] = t.first_chunk[t.count] + std::int32_t((s.end - s.begin + chunk - 1) / chunk);
-    if (++t.count < kSegmentsPerLaunch) continue;
+    if (++t.count < TableOf<S>::kMost) continue;
     f(t, t.first_chunk[t.count]);
     clear();
   }

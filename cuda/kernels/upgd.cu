@@ -6,7 +6,7 @@
 // Traffic  gradient, weight and utility twice in, utility, weight and the bf16 copy out: 34 bytes a parameter with fp32
 //          gradients. The gate needs the largest utility of all weights, so one pass cannot do
 // Work     about 210 FLOP a weight, 200 of them for the noise: ten rounds of Philox, a logarithm and a cosine
-// Mapping  one block per chunk of a segment, packs of 8 per thread; 64 segments in one launch
+// Mapping  one block per chunk of a segment, packs of 8 per thread; 106 segments in one launch
 // Order    a maximum does not depend on it
 // Limits   segments may begin and end anywhere; packs that are not whole go element by element
 #include "cuda/kernels/upgd.h"

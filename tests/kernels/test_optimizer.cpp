@@ -15,12 +15,16 @@ const Covers covers{"global_norm", "step_finish", "sgd_update", "adam_update", "
 using Vector = std::vector<double>;
 const double u = unit_roundoff(DType::f32);
 
-/// Segments with gaps, with decay and without, empty ones, and one of several chunks (16384 elements).
+/// Segments with gaps, with decay and without, empty ones, and one of several chunks (16384 elements); of a large array
+/// more than a launch carries (106).
 std::vector<Segment> segments_of(std::int64_t size) {
   if (size < 100) return {{0, size, 0, 1.0f, 0.05f}};
-  const std::int64_t third = size / 3;
-  return {
-      {0, 1, 0, 1.0f, 0.0f}, {3, 3, 0, 1.0f, 0.0f}, {5, third, 1, 0.5f, 0.05f}, {third + 16, size - 7, 2, 1.0f, 0.0f}};
+  const std::int64_t third = size / 3, small = size > 1000 ? 240 : 0;
+  std::vector<Segment> all{{0, 1, 0, 1.0f, 0.0f}, {3, 3, 0, 1.0f, 0.0f}};
+  for (std::int64_t i = 5; i < small; i += 2)
+    all.push_back({i, i + 1, int(i / 2 % 3), 1.0f, i % 4 == 1 ? 0.05f : 0.0f});
+  all.push_back({small + 5, third, 1, 0.5f, 0.05f}), all.push_back({third + 16, size - 7, 2, 1.0f, 0.0f});
+  return all;
 }
 const std::vector<std::int64_t> kSizes{1, 31, 33, 197, 35001};
 

@@ -12,14 +12,19 @@ using Vector = std::vector<double>;
 const double u = unit_roundoff(DType::f32);
 const std::vector<std::int64_t> kSizes{1, 31, 33, 197, 35001};
 
-/// Segments with gaps between them, the last of several chunks.
+/// Segments with gaps between them, the last of several chunks; of a large array more than a launch carries (87).
 std::vector<WeightSegment> segments_of(std::int64_t size, WeightSegment s) {
   const std::int64_t third = size / 3;
   if (size < 100) return {{0, size, s.keep, s.pull, s.shift, s.noise, s.bound}};
-  return {{0, 1, s.keep, s.pull, s.shift, s.noise, s.bound},
-          {3, 3, s.keep, s.pull, s.shift, s.noise, s.bound},
-          {5, third, s.keep, 0.5f * s.pull, s.shift, s.noise, 0.5f * s.bound},
-          {third + 16, size - 7, 1.0f, s.pull, 0.0f, 2.0f * s.noise, s.bound}};
+  const auto range = [&](std::int64_t begin, std::int64_t end) {
+    return WeightSegment{begin, end, s.keep, s.pull, s.shift, s.noise, s.bound};
+  };
+  std::vector<WeightSegment> all{range(0, 1), range(3, 3)};
+  const std::int64_t small = size > 1000 ? 200 : 0;
+  for (std::int64_t i = 5; i < small; i += 2) all.push_back(range(i, i + 1));
+  all.push_back({small + 5, third, s.keep, 0.5f * s.pull, s.shift, s.noise, 0.5f * s.bound});
+  all.push_back({third + 16, size - 7, 1.0f, s.pull, 0.0f, 2.0f * s.noise, s.bound});
+  return all;
 }
 
 /// The copy rounds the weight that the device has: its error is the weight's, and its own rounding.

@@ -16,8 +16,8 @@ std::vector<Segment> segments_of(std::int64_t size, bool many) {
   if (size < 100) return {{0, size, 1, 1.0f, 0.05f}};
   const std::int64_t third = size / 3;
   std::vector<Segment> all{{0, 1, 1, 1.0f, 0.0f}, {3, 3, 1, 1.0f, 0.0f}};
-  for (std::int64_t i = 0; i < (many ? 70 : 0); ++i) all.push_back({5 + 2 * i, 6 + 2 * i, 1, 1.0f, 0.0f});
-  all.push_back({many ? 150 : 5, third, 1, 0.5f, 0.05f}), all.push_back({third + 16, size - 7, 2, 1.0f, 0.0f});
+  for (std::int64_t i = 0; i < (many ? 120 : 0); ++i) all.push_back({5 + 2 * i, 6 + 2 * i, 1, 1.0f, 0.0f});
+  all.push_back({many ? 250 : 5, third, 1, 0.5f, 0.05f}), all.push_back({third + 16, size - 7, 2, 1.0f, 0.0f});
   return all;
 }
 

@@ -71,3 +71,14 @@ TEST_CASE("weight decay: of a real model the matrices are decayed, and biases, n
   }
   CHECK(decayed == 2 * 4 + 2);  // qkv, proj, fc1, fc2 of two blocks, the patch projection and the head
 }
+
+TEST_CASE("segments: a network of 12 blocks has fewer than one launch of an update carries") {
+  VitConfig c = vit_config("vit-ti", 32, 4, 32, 12, 2);
+  Vit vit = make_vit(c);
+  const std::vector<Param*> params = parameters(vit);
+  ParamArena arena;
+  arena.build(params, kCpu, DType::f32);
+  // Of a block: four matrices, each followed by what is not decayed. Two more matrices, the head and the patch projection,
+  // with what stands around them. One launch carries 106 (cuda/kernels/segments.cuh).
+  CHECK(segments_of({params, &arena, c.depth}, 0.5).size() == 12 * 8 + 5);
+}
