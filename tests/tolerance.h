@@ -45,6 +45,11 @@ inline double rounded_factor_error(double sum_of_squares, DType intermediate) {
 /// e^x and tanh x of the vector kernels, as a share of the result, in units of u(f32) = half an ulp: 1.1 and 2.5 ulp,
 /// their largest errors over all of fp32 (engine/cpu/simd.h; test_functions.cpp samples them).
 inline constexpr double kExpError = 2.2 * 0x1p-24, kTanhError = 5.0 * 0x1p-24;
+/// Of a GPU's exponentials, likewise as a share of the result: 2^-22 is what the PTX ISA allows ex2.approx, which the
+/// tensor-core kernels of attention call, and the 2 ulp (an ulp is at most 2^-23 of a number) of expf and exp2f in the
+/// tables of the CUDA programming guide, which the other kernels call. What rounding the argument costs is counted
+/// where the argument is known.
+inline constexpr double kDeviceExpError = 4.0 * 0x1p-24;
 /// Of GELU and its derivative: absolute, per max(1, |x|), for the same reason.
 inline double gelu_error(GeluKind kind, double x) {
   return (kind == GeluKind::erf ? 1.2e-7 : 1.5e-7) * std::max(1.0, std::abs(x));

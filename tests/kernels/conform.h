@@ -53,6 +53,8 @@ struct DeviceUnderTest {
 };
 /// Every test program of this folder defines its own.
 const DeviceUnderTest& device_under_test();
+/// Of e^x, as a share of it: the vector kernels' own, or what a GPU's may have. The emulated device is held to the GPU's.
+inline double exp_error() { return device_under_test().device.is_host() ? kExpError : kDeviceExpError; }
 /// What the trainer gives updates: bf16 gradients on devices that are bound by memory, where `narrow` asks for them; the
 /// cpu has fp32 alone.
 inline DType gradient_type(bool narrow) {

@@ -2,7 +2,7 @@
 //
 // Error of a probability. A score S = scale q.k is off by e_S = sum_error(D + 1, scale sum |q k|); the kernel takes e
 // to the power S - c (c the row's largest score, or lse in backward), whose rounding costs u (|S| + |c| + |S - c|), and
-// e^x has its own error. So e^(S - c) is off by the share eta = e_S + u (|S| + |c| + |S - c|) + kExpError, and in
+// e^x has its own error. So e^(S - c) is off by the share eta = e_S + u (|S| + |c| + |S - c|) + exp_error(), and in
 // forward dividing by the sum of N such terms doubles the largest eta of the row and adds 4 sqrt(N) u.
 #include "tests/kernels/conform.h"
 
@@ -79,7 +79,7 @@ Scores scores_of(const Problem& p, const Vector& qkv, std::int64_t b, std::int64
   return all;
 }
 double power_error(double s, double s_error, double shift) {
-  return s_error + u * (std::abs(s) + std::abs(shift) + std::abs(s - shift)) + kExpError;
+  return s_error + u * (std::abs(s) + std::abs(shift) + std::abs(s - shift)) + exp_error();
 }
 
 /// Calls f(image, head, query).

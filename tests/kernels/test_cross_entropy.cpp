@@ -1,6 +1,6 @@
 // tests/kernels/test_cross_entropy.cpp - loss, gradient and hits of a classifier's rows.
 //
-// With t = z - max and e = e^t: e is off by the share eta = u |t| + kExpError; the sum of K of them by the mean of
+// With t = z - max and e = e^t: e is off by the share eta = u |t| + exp_error(); the sum of K of them by the mean of
 // these shares and 4 sqrt(K) u, which is also the absolute error of L = log sum. p = e / sum carries both and two
 // roundings. The loss adds L and products of targets with distances t; each of these is rounded a few times.
 #include "tests/kernels/conform.h"
@@ -75,7 +75,7 @@ Values bounds_of(const Setup& s, const Values& in) {
     for (std::size_t k = 0; k < K; ++k) {
       if (!allowed_class(s, std::int64_t(k))) continue;
       const double t = z[k] - top;
-      p[k] = std::exp(t), eta[k] = u * std::abs(t) + kExpError;
+      p[k] = std::exp(t), eta[k] = u * std::abs(t) + exp_error();
       sum += p[k], shares += p[k] * eta[k];
       const double hard = soft ? soft[k] : double(double(k) == label);
       target[k] = (1.0 - s.smoothing) * hard + s.smoothing / count;
