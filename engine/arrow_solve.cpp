@@ -1,7 +1,7 @@
 // engine/arrow_solve.cpp - see arrow_solve.h.
 #include "engine/arrow_solve.h"
 
-#include <memory>
+#include <vector>
 
 #include "engine/kernels.h"
 
@@ -16,8 +16,8 @@ ArrowSolveInput arrow_solve_input(const ArrowSolve& a) {
 }
 
 void arrow_solve_on_host(const ArrowSolve& a) {
-  static thread_local const auto memory = std::make_unique<ArrowSolveMemory>();
-  arrow_solve_step(arrow_solve_input(a), *memory);
+  static thread_local std::vector<double> memory(arrow_solve_bytes(kArrowMaxWindow) / sizeof(double) + 1);
+  arrow_solve_step(OneWorker{}, arrow_solve_input(a), memory.data());
 }
 
 }  // namespace eg

@@ -46,8 +46,10 @@ void arrow_observe(const ArrowObserve& a, Stream s) {
 void arrow_solve(const ArrowSolve& a, Stream s) {
   SolveParams p;
   p.input = arrow_solve_input(a);
-  p.memory = static_cast<ArrowSolveMemory*>(scratch(s, sizeof(ArrowSolveMemory)).data);
-  launch("arrow_solve", solve_kernel(), dim3(1), dim3(32), 0, s, p);
+  const std::size_t bytes = arrow_solve_bytes(a.options.window);
+  const bool fits = bytes <= most_shared_bytes();
+  p.memory = fits ? nullptr : static_cast<double*>(scratch(s, bytes).data);
+  launch("arrow_solve", solve_kernel(), dim3(1), dim3(kWarp), fits ? bytes : 0, s, p);
 }
 
 void arrow_base(const ArrowBase& a, Stream s) {

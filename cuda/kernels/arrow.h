@@ -22,7 +22,7 @@ struct ObserveParams {
 };
 struct SolveParams {
   ArrowSolveInput input;
-  ArrowSolveMemory* memory;
+  double* memory;  // arrow_solve_bytes; null: in shared memory
 };
 
 struct Target {

@@ -2,7 +2,9 @@
 // host.
 //
 // Math     c = (alpha I + (beta/D) K)^-1 e_newest, in double, by the code that the host uses (engine/arrow_solve.h)
-// Work     W^3 / 3 FLOP of one thread: some microseconds, beside passes over all parameters
+// Work     W^3 / 3 FLOP, beside passes over all parameters
+// Mapping  one warp, whose lanes share out the sums of the Gram matrix over the tensors, the columns of the factorisation
+//          and K c; its working memory is shared memory where that suffices (window 8: 1.2 KiB, 64: 66)
 // Bits     the host's: a checkpoint goes on elsewhere with the same coefficients. The host is compiled without fused
 //          multiply-adds (-ffp-contract=off), so nvcc compiles this file with -fmad=false (cuda/device/CMakeLists.txt);
 //          its square root and division round as the host's. Only the exponential schedule of alpha calls pow, whose
@@ -12,8 +14,18 @@
 namespace eg::EVERGRAD_BACKEND {
 namespace {
 
-__global__ void __launch_bounds__(32) solve_device(const SolveParams p) {
-  if (threadIdx.x == 0) arrow_solve_step(p.input, *p.memory);
+/// The lanes of a warp, solving together.
+struct SolvingWarp {
+  static constexpr int lanes = kWarp;
+  int lane;
+  __device__ __forceinline__ void sync() const { __syncwarp(); }
+};
+struct SolveArena {
+  double memory[1];  // the length comes with the launch
+};
+
+__global__ void __launch_bounds__(kWarp) solve_device(const SolveParams p) {
+  arrow_solve_step(SolvingWarp{int(threadIdx.x)}, p.input, p.memory ? p.memory : dynamic_shared<SolveArena>().memory);
 }
 
 }  // namespace

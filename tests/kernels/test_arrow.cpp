@@ -92,30 +92,42 @@ TEST_CASE("arrow_observe: agrees with the reference for every fill of the ring, 
 }
 
 TEST_CASE("arrow_solve: the device gives the reference's bits") {
-  for (const ArrowDamping damping : {ArrowDamping::absolute, ArrowDamping::relative, ArrowDamping::dimensionless}) {
-    const auto solve = [&](bool exact) {
-      Arguments a(DType::f32, exact);
-      fill_state(a.state, 2, 4);
-      fill_step(a.step);
-      // Gram matrices of three tensors, made of columns so that they are positive semidefinite.
-      const Draw gram = [](const Key& k, std::int64_t i) {
-        double sum = 0.0;
-        const std::int64_t row = i / kSlots % kSlots, column = i % kSlots, tensor = i / (kSlots * kSlots);
-        for (std::int64_t p = 0; p < 9; ++p)
-          sum += k.normal(std::uint64_t((tensor * kSlots + row) * 9 + p)) *
-                 k.normal(std::uint64_t((tensor * kSlots + column) * 9 + p));
-        return sum;
-      };
-      ArrowSolve s;
-      s.grams = a.typed("grams", DType::f64, {3, kSlots, kSlots}, gram);
-      s.parameters = 27, s.options.window = kWindow, s.options.damping = damping, s.options.warmup = ArrowWarmup::none;
-      s.step = a.step_record(), s.state = a.arrow_state();
-      a.run(&KernelTable::arrow_solve, s);
-      CHECK(a.state.norm_sq_update > 0.0);
-      return std::pair(a.values(), a.bytes_of_state());
-    };
-    CHECK(solve(true) == solve(false));
-  }
+  // Windows smaller and larger than a warp; in one of the larger the Gram matrix, of rank 9, needs a larger alpha.
+  for (const ArrowDamping damping : {ArrowDamping::absolute, ArrowDamping::relative, ArrowDamping::dimensionless})
+    for (const int window : {kWindow, 40, kArrowMaxWindow})
+      for (const bool general : {false, true}) {
+        const std::int64_t slots = window + 1;
+        const auto solve = [&](bool exact) {
+          Arguments a(DType::f32, exact);
+          fill_state(a.state, 2, window - 1);
+          for (std::int64_t j = kSlots; j < slots; ++j) a.state.clip[j] = 0.9, a.state.projection[j] = double(j);
+          fill_step(a.step);
+          // Gram matrices of three tensors, made of columns so that they are positive semidefinite.
+          const Draw gram = [=](const Key& k, std::int64_t i) {
+            double sum = 0.0;
+            const std::int64_t row = i / slots % slots, column = i % slots, tensor = i / (slots * slots);
+            for (std::int64_t p = 0; p < 9; ++p)
+              sum += k.normal(std::uint64_t((tensor * slots + row) * 9 + p)) *
+                     k.normal(std::uint64_t((tensor * slots + column) * 9 + p));
+            return sum;
+          };
+          ArrowSolve s;
+          s.grams = a.typed("grams", DType::f64, {3, slots, slots}, gram);
+          if (general) s.dots = a.typed("dots", DType::f64, {3, slots + 3}, between(0.5, 2.0));
+          s.parameters = 27, s.options.window = window, s.options.damping = damping;
+          s.options.warmup = ArrowWarmup::none, s.vector_mu = 0.9;
+          if (damping == ArrowDamping::absolute && window == 40) s.options.alpha = 1e-18;
+          s.step = a.step_record(), s.state = a.arrow_state();
+          a.run(&KernelTable::arrow_solve, s);
+          CHECK(a.state.committed == 1);
+          CHECK((general || a.state.norm_sq_update > 0.0));
+          if (s.options.alpha == 1e-18) CHECK(a.state.alpha > s.options.alpha);
+          return std::pair(a.values(), a.bytes_of_state());
+        };
+        CAPTURE(window);
+        CAPTURE(general);
+        CHECK(solve(true) == solve(false));
+      }
 }
 
 namespace {
