@@ -210,8 +210,8 @@ def errors_end_all(run):
     folder = run(f"{CONTINUAL} sgd", 2)
     run(f"{CONTINUAL} sgd", 2, folder, expect=1)
     assert "rank 0 of 2: the output folder" in run.output and "add --resume" in run.output, run.output
-    run(f"{CONTINUAL} adamw+adaptive-replay", 2, expect=1)
-    assert "run it with one rank" in run.output, run.output
+    run(f"{CONTINUAL} l2p", 2, expect=1)
+    assert "l2p:batchwise=0 or one rank" in run.output, run.output
     run(f"{CONTINUAL} sgd --jobs 2", 2, expect=1)
     assert "--ranks-as-jobs" in run.output, run.output
 
