@@ -91,6 +91,10 @@ void StepGraph::record(Recorded& r, const Body& body) {
         {}, [&] { body(r.inputs, r.outputs); }, &r.graph);
   } catch (const Error& e) { why = e.what(); }
   if (dog_) r.collectives = dog_->capture_ends();
+  if (agree_ && agree_(!recorded) && recorded) {
+    runtime(device_).destroy_graph(r.graph);
+    r.graph = {}, recorded = false, why = "another rank could not record it";
+  }
   if (recorded) {
     r.recorded = true;
     return;
@@ -105,7 +109,8 @@ const StepOutputs& StepGraph::run(const Batch& batch, const Tensor& class_mask, 
   plain_ = {};  // the pool's blocks, which a recording may need
   const std::vector<Held> held = held_by(batch, classes);
   const std::string key = signature(batch, held, class_mask);
-  const bool recordable = record_ && !device_.is_host();
+  // Where one rank has no image its step is another one, and ranks record together or not at all.
+  const bool recordable = record_ && !device_.is_host() && batch.global_count >= batch.ranks;
   if (!recordable || (!by_signature_.contains(key) && by_signature_.size() >= kMostRecordings)) {
     body(inputs_of(batch, class_mask, classes, device_), plain_);
     return plain_;

@@ -50,6 +50,8 @@ class StepGraph {
   std::int64_t replays() const { return replays_; }
   /// What was recorded is no longer what a step does: every signature begins anew. The outputs of the last run are gone.
   void forget();
+  /// Of several ranks: whether this happened on any of them. All record a step, or none does. Empty: this process is alone.
+  void agreed_by(std::function<bool(bool failed)> agree) { agree_ = std::move(agree); }
   /// Hears of the collectives that recordings hold. Null: nobody.
   void watched_by(Watchdog* dog) { dog_ = dog; }
 
@@ -67,6 +69,7 @@ class StepGraph {
   Device device_;
   bool record_;
   Watchdog* dog_ = nullptr;
+  std::function<bool(bool)> agree_;
   std::int64_t replays_ = 0;
   std::map<std::string, Recorded> by_signature_;
   StepOutputs plain_;

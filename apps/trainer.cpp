@@ -89,6 +89,7 @@ Trainer::Trainer(const TrainerConfig& config)
     if (!p->frozen) all_gradients_.push_back({p->offset, p->offset + p->size()});
 
   graph_.watched_by(watchdog_of(*ranks_));
+  if (ranks_->size() > 1) graph_.agreed_by([this](bool failed) { return on_any_rank(*ranks_, failed); });
   buckets_.emplace(params_, arena_, config.vit.depth, ranks_, GradientBuckets::kLeastBytes, config.reduce_bf16);
   const Division division = buckets_->division();
   if (config.zero && ranks_->size() > 1) {
@@ -187,7 +188,11 @@ void Trainer::enqueue_gradient(const StepInputs& in, StepOutputs* out, bool trai
   const std::int64_t parts = std::min<std::int64_t>(config_.accumulate, in.count);
   kernel_choices(config_.device).trust_watched(record().skipped == 0);
   if (in.shared) buckets_->begin(divided_ && training);
-  if (parts == 0) arena_.grad.set_zero();  // a rank without images: the others' gradient is the whole
+  if (parts ==
+      0) {  // a rank without images: the others' gradient is the whole, and no forward pass waits for the weights
+    arena_.grad.set_zero();
+    if (divided_) divided_->wait_for(config_.vit.depth, {});
+  }
   for (std::int64_t part = 0; part < parts; ++part) {
     const std::int64_t begin = in.count * part / parts, end = in.count * (part + 1) / parts;
     Tape tape;
@@ -372,11 +377,21 @@ void Trainer::gather_weights() {
   if (std::exchange(to_gather_, false)) divided_->gather();
 }
 
-std::unique_ptr<DividedWeights::Whole> Trainer::whole(bool gradient) {
+std::unique_ptr<DividedWeights::Whole> Trainer::whole() {
+  gather_weights();
+  return divided_ ? std::make_unique<DividedWeights::Whole>(*divided_) : nullptr;
+}
+
+std::unique_ptr<DividedWeights::Whole> Trainer::whole_head() {
   gather_weights();
   if (!divided_) return nullptr;
-  if (gradient) division_->gather(arena_.grad, {});
-  return std::make_unique<DividedWeights::Whole>(*divided_);
+  std::vector<Param*> head;
+  visit_params(model_.head, [&](Param& p) { head.push_back(&p); });
+  return std::make_unique<DividedWeights::Whole>(*divided_, head);
+}
+
+void Trainer::gather_gradient() {
+  if (division_) division_->gather(arena_.grad, {});
 }
 
 Evaluation Trainer::evaluate(Loader& loader, const Tensor& class_mask) {
@@ -405,7 +420,7 @@ Evaluation Trainer::evaluate(Loader& loader, const Tensor& class_mask) {
 }
 
 Evaluation Trainer::evaluate_task(std::int64_t task, Loader& loader, const Tensor& class_mask) {
-  const auto whole = heads_.has(task) ? this->whole() : nullptr;
+  const auto whole = heads_.has(task) ? whole_head() : nullptr;
   const HeadBank::Lent head(heads_, task, model_, arena_);
   return evaluate(loader, class_mask);
 }
@@ -431,7 +446,7 @@ void Trainer::begin_task(std::int64_t task, const std::string& head_policy, bool
                          const NextBatch& batches, const Tensor& class_mask) {
   gather_weights();
   if (head_policy != "keep") {
-    const auto whole = this->whole();
+    const auto whole = whole_head();
     if (head_policy == "fresh") reset_head(model_, arena_, config_.seed, std::uint32_t(task));
     if (head_policy == "zero") zero_head(model_, arena_);
     if (head_policy == "multi") heads_.switch_head(model_, arena_, task - 1, task, config_.seed);
@@ -501,8 +516,8 @@ std::string Trainer::describe() const {
 
 std::size_t Trainer::peak_bytes() const {
   return pool(config_.device).bytes_peak() + (arena_.own_master ? arena_.own_master : arena_.master).bytes() +
-         arena_.grad.bytes() + (arena_.work ? arena_.work.bytes() : 0) + optimizer_->state_bytes() +
-         (ema_ ? ema_->state_bytes() : 0);
+         (divided_ ? divided_->most_lent_bytes() : 0) + arena_.grad.bytes() + (arena_.work ? arena_.work.bytes() : 0) +
+         optimizer_->state_bytes() + (ema_ ? ema_->state_bytes() : 0);
 }
 
 }  // namespace eg

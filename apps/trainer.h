@@ -130,8 +130,11 @@ class Trainer {
   void check_ranks_agree();
 
   /// While it lives, arena().master and Param::master are whole, and so is what the forward pass reads, also where ranks divide the
-  /// update; with `gradient` the last step's, too, from then on. All ranks call it together. Null where everything is whole anyway.
-  [[nodiscard]] std::unique_ptr<DividedWeights::Whole> whole(bool gradient = false);
+  /// update; or of the head alone. All ranks call it together. Null where everything is whole anyway.
+  [[nodiscard]] std::unique_ptr<DividedWeights::Whole> whole();
+  [[nodiscard]] std::unique_ptr<DividedWeights::Whole> whole_head();
+  /// The last step's gradient is whole from then on. All ranks call it together.
+  void gather_gradient();
 
   /// Room for the heads of tasks 0 .. count-1, which had been put away when the checkpoint to restore was written.
   void expect_heads(std::int64_t count);

@@ -18,9 +18,10 @@ struct TensorPiece {
   }
 };
 
+/// A tensor of shape `whole`, of which these pieces are kept, in ascending order.
 struct TensorPart {
   Shape whole;
-  std::vector<TensorPiece> pieces;  // ascending
+  std::vector<TensorPiece> pieces;
 };
 
 }  // namespace eg

@@ -1,19 +1,30 @@
 // layers/heads.cpp - head policies at task boundaries.
 #include "layers/heads.h"
 
+#include "engine/kernels.h"
+
 namespace eg {
+namespace {
+
+/// The working copy of one parameter; masters of others may be elsewhere, where ranks divide them.
+void refresh(const Param& p, const ParamArena& arena) {
+  if (arena.work) EVERGRAD_CALL(arena.device, cast, Cast{.from = p.master.view(), .to = p.value.view()});
+}
+void refresh_head(const Vit& v, const ParamArena& arena) { refresh(v.head.weight, arena), refresh(v.head.bias, arena); }
+
+}  // namespace
 
 void reset_head(Vit& v, const ParamArena& arena, std::uint64_t seed, std::uint32_t redraw) {
   visit_params(v.head, [&](const Param& p) {
     const std::vector<double> values = ParamArena::draw(p, seed, redraw);
     p.master.copy_from(Tensor::from(values, p.shape, p.master.dtype(), arena.device));
   });
-  arena.refresh_work();
+  refresh_head(v, arena);
 }
 
 void zero_head(Vit& v, const ParamArena& arena) {
   visit_params(v.head, [](const Param& p) { p.master.set_zero(); });
-  arena.refresh_work();
+  refresh_head(v, arena);
 }
 
 Tensor class_mask(std::span<const std::int64_t> allowed, std::int64_t classes, Device device) {
@@ -29,7 +40,10 @@ Tensor class_mask(std::span<const std::int64_t> allowed, std::int64_t classes, D
 }
 
 void HeadBank::add(std::int64_t task, const Vit& v) {
-  const auto like = [](const Param& p) { return Tensor::zeros(p.shape, p.master.dtype(), kCpu); };
+  // Where ranks divide masters these are fp32, and not here.
+  const auto like = [](const Param& p) {
+    return Tensor::zeros(p.shape, p.master ? p.master.dtype() : DType::f32, kCpu);
+  };
   heads_.insert_or_assign(task, Stored{like(v.head.weight), like(v.head.bias)});
 }
 
@@ -50,7 +64,7 @@ void HeadBank::switch_head(Vit& v, const ParamArena& arena, std::int64_t from, s
   });
   v.head.weight.master.copy_from(stored.weight);
   v.head.bias.master.copy_from(stored.bias);
-  arena.refresh_work();
+  refresh_head(v, arena);
 }
 
 HeadBank::Lent::Lent(const HeadBank& bank, std::int64_t task, Vit& v, const ParamArena& arena) : v_(v), arena_(arena) {
@@ -59,14 +73,14 @@ HeadBank::Lent::Lent(const HeadBank& bank, std::int64_t task, Vit& v, const Para
   weight_ = v.head.weight.master.clone(), bias_ = v.head.bias.master.clone();
   v.head.weight.master.copy_from(found->second.weight);
   v.head.bias.master.copy_from(found->second.bias);
-  arena.refresh_work();
+  refresh_head(v, arena);
 }
 
 HeadBank::Lent::~Lent() {
   if (!weight_) return;
   v_.head.weight.master.copy_from(weight_);
   v_.head.bias.master.copy_from(bias_);
-  arena_.refresh_work();
+  refresh_head(v_, arena_);
 }
 
 std::size_t HeadBank::bytes() const {

@@ -1,6 +1,8 @@
 // optim/ema.cpp - see ema.h.
 #include "optim/ema.h"
 
+#include <exception>
+
 #include "optim/arena_pieces.h"
 
 namespace eg {
@@ -31,16 +33,44 @@ void Ema::rebase() {
     division_->take(arena_.master, average_);
 }
 
-std::unique_ptr<Ema::Applied> Ema::apply() { return std::make_unique<Applied>(arena_, average()); }
+std::unique_ptr<Ema::Applied> Ema::apply() { return std::make_unique<Applied>(*this); }
 
-Ema::Applied::Applied(ParamArena& arena, const Tensor& average)
-    : read_(arena.work ? arena.work : arena.master), trained_(read_.clone()) {
-  if (arena.work)
-    EVERGRAD_CALL(arena.device, cast, Cast{.from = average.view(), .to = read_.view()});
-  else
-    read_.copy_from(average);
+void Ema::lend(const Tensor& pieces) const {
+  const Tensor& read = arena_.work ? arena_.work : arena_.master;
+  for (const Division::Piece& p : division_->pieces) {
+    const Tensor from = pieces.slice(p.own, p.size), to = read.slice(p.begin, p.size);
+    if (arena_.work)
+      EVERGRAD_CALL(arena_.device, cast, Cast{.from = from.view(), .to = to.view()});
+    else
+      to.copy_from(from);
+  }
+  division_->gather(read, {});
 }
 
-Ema::Applied::~Applied() { read_.copy_from(trained_); }
+Ema::Applied::Applied(const Ema& ema) : ema_(ema), unwinding_(std::uncaught_exceptions()) {
+  const ParamArena& arena = ema_.arena_;
+  if (ema_.division_) {
+    if (!arena.own_master) {
+      trained_ = Tensor::zeros({ema_.division_->size}, arena.master_type(), arena.device);
+      ema_.division_->take(arena.master, trained_);
+    }
+    ema_.lend(ema_.average_);
+    return;
+  }
+  const Tensor& read = arena.work ? arena.work : arena.master;
+  trained_ = read.clone();
+  if (arena.work)
+    EVERGRAD_CALL(arena.device, cast, Cast{.from = ema_.average_.view(), .to = read.view()});
+  else
+    read.copy_from(ema_.average_);
+}
+
+Ema::Applied::~Applied() {
+  const ParamArena& arena = ema_.arena_;
+  if (!ema_.division_)
+    (arena.work ? arena.work : arena.master).copy_from(trained_);
+  else if (std::uncaught_exceptions() == unwinding_)  // else other ranks may not come here, and the run ends
+    ema_.lend(arena.own_master ? arena.own_master : trained_);
+}
 
 }  // namespace eg

@@ -25,16 +25,19 @@ class Ema {
   Tensor average() const { return division_ ? division_->assemble(average_) : average_; }
   std::size_t state_bytes() const { return average_.bytes(); }
 
-  /// While it lives the forward pass reads the average, and the masters stay; then it reads the trained weights again, bit for bit.
+  /// While it lives the forward pass reads the average, and the masters stay where it reads a copy; then it reads the trained weights
+  /// again, bit for bit. With a division all ranks make it and let it go together.
   class Applied {
    public:
-    Applied(ParamArena& arena, const Tensor& average);
+    explicit Applied(const Ema& ema);
     ~Applied();
     Applied(const Applied&) = delete;
     Applied& operator=(const Applied&) = delete;
 
    private:
-    const Tensor read_, trained_;  // what the forward pass reads, and what it was
+    const Ema& ema_;
+    const int unwinding_;
+    Tensor trained_;  // what the forward pass reads otherwise; with a division this rank's pieces of it
   };
   std::unique_ptr<Applied> apply();
 
@@ -42,6 +45,8 @@ class Ema {
   ParamArena& arena_;
   double decay_;
   std::optional<Division> division_;
+  /// Everything that the forward pass reads, made of what the ranks keep in `pieces`.
+  void lend(const Tensor& pieces) const;
   Tensor average_;
 };
 

@@ -142,7 +142,7 @@ void Probe::before_update(std::int64_t step, std::int64_t steps) {
 void Probe::after_update(std::int64_t step, std::int64_t steps) {
   const bool first = step < options_.window, last = step + options_.window >= steps;
   if (!options_.gradients || (!first && !last && step + 1 < steps)) return;
-  const auto whole = trainer_.whole(true);
+  trainer_.gather_gradient();
   if (first) {
     std::vector<double> norms = first_norms_.to_host();
     for (std::size_t i = 0; i < modules_.size(); ++i)
@@ -152,6 +152,7 @@ void Probe::after_update(std::int64_t step, std::int64_t steps) {
   }
   if (last) window_.push();
   if (step + 1 < steps) return;
+  const auto whole = trainer_.whole();
   const std::vector<double> after = trainer_.arena().master.to_host();
   update_ratio_.clear();
   for (const ModuleView& m : modules_)
@@ -161,7 +162,8 @@ void Probe::after_update(std::int64_t step, std::int64_t steps) {
 }
 
 Diagnosis Probe::measure(Loader& images, Loader& fixed) {
-  const auto whole = trainer_.whole(true);
+  const auto whole = trainer_.whole();
+  trainer_.gather_gradient();
   Diagnosis d;
   measure_gradients(d);  // first: they are the last update's, and nothing below keeps them
   measure_weights(d);

@@ -78,20 +78,54 @@ void DividedWeights::refresh() {
   division_.gather(arena_.work, {});
 }
 
-DividedWeights::Whole::Whole(DividedWeights& weights) : weights_(weights) {
-  if (weights_.arena_.work && weights_.whole_++ == 0)
-    weights_.point_at(weights_.division_.assemble(weights_.arena_.own_master));
+DividedWeights::Whole::Whole(DividedWeights& weights, std::span<Param* const> some)
+    : weights_(weights), some_(some.begin(), some.end()) {
+  DividedWeights& w = weights_;
+  if (!w.arena_.work || w.whole_) return;  // it is whole already
+  if (some_.empty()) {
+    w.whole_ = this;
+    w.point_at(w.division_.assemble(w.arena_.own_master));
+    w.most_lent_ = std::max(w.most_lent_, w.arena_.master.bytes());
+    return;
+  }
+  std::size_t lent = 0;
+  for (Param* p : some_) {
+    const auto holds = [&](const Division::Range& r) { return p->offset >= r.begin && p->offset < r.end; };
+    auto at = std::find_if(ranges_.begin(), ranges_.end(), [&](const auto& x) { return holds(x.first); });
+    if (at == ranges_.end()) {
+      const Division::Range r = *std::find_if(w.division_.ranges.begin(), w.division_.ranges.end(), holds);
+      const Tensor t = Tensor::zeros({r.end - r.begin}, w.arena_.own_master.dtype(), w.arena_.device);
+      w.copy_own(r, t, true);
+      w.division_.ranks->all_gather(t.data(), t.size(), t.dtype(), {});
+      lent += t.bytes();
+      at = ranges_.insert(ranges_.end(), {r, t});
+    }
+    p->master = at->second.slice(p->offset - at->first.begin, p->size()).reshape(p->shape);
+  }
+  w.most_lent_ = std::max(w.most_lent_, lent);
 }
 
 DividedWeights::Whole::~Whole() {
-  if (!weights_.arena_.work || --weights_.whole_ > 0) return;
+  DividedWeights& w = weights_;
+  if (w.whole_ != this && ranges_.empty()) return;
   try {
-    weights_.division_.take(weights_.arena_.master, weights_.arena_.own_master);
-    runtime(weights_.arena_.device).synchronize({});
+    if (w.whole_ == this) w.division_.take(w.arena_.master, w.arena_.own_master);
+    for (const auto& [range, t] : ranges_) w.copy_own(range, t, false);
+    runtime(w.arena_.device).synchronize({});
   } catch (const Error&) {
     // The same fault shows at the next wait.
   }
-  weights_.point_at({});
+  if (w.whole_ == this) w.whole_ = nullptr, w.point_at({});
+  if (!ranges_.empty())
+    for (Param* p : some_) p->master = {};
+}
+
+/// This rank's piece of a range, between own_master and a tensor of that range.
+void DividedWeights::copy_own(const Division::Range& r, const Tensor& t, bool out) const {
+  const Division::Piece own = division_.own(r.begin, r.end);
+  if (own.size == 0) return;
+  const Tensor kept = arena_.own_master.slice(own.own, own.size), there = t.slice(own.begin - r.begin, own.size);
+  runtime(arena_.device).copy_within((out ? there : kept).data(), (out ? kept : there).data(), kept.bytes(), {});
 }
 
 void check_divides(const MethodSpec& spec) {

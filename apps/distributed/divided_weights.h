@@ -7,6 +7,7 @@
 #pragma once
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "engine/collectives/division.h"
@@ -37,21 +38,26 @@ class DividedWeights {
   /// After this rank's pieces of the masters were replaced by others: everything.
   void refresh();
 
-  /// While it lives, ParamArena::master and every Param::master are whole on all ranks; what was written to them is kept. All ranks
-  /// make it together.
+  /// While it lives, ParamArena::master and every Param::master are whole on all ranks, or Param::master of some parameters alone; what
+  /// was written there is kept. All ranks make it together.
   class Whole {
    public:
-    explicit Whole(DividedWeights& weights);
+    explicit Whole(DividedWeights& weights, std::span<Param* const> some = {});
     ~Whole();
     Whole(const Whole&) = delete;
     Whole& operator=(const Whole&) = delete;
 
    private:
     DividedWeights& weights_;
+    const std::vector<Param*> some_;
+    std::vector<std::pair<Division::Range, Tensor>> ranges_;  // that hold these
   };
+  /// Memory that a Whole has needed so far, at most.
+  std::size_t most_lent_bytes() const { return most_lent_; }
 
  private:
   void point_at(const Tensor& master);
+  void copy_own(const Division::Range& range, const Tensor& t, bool out) const;
   const Tensor& read() const { return arena_.work ? arena_.work : arena_.master; }
 
   ParamArena& arena_;
@@ -61,7 +67,8 @@ class DividedWeights {
   std::vector<std::size_t> needed_;      // [-1 .. depth]: ranges that must be there
   std::vector<Event> there_;             // one for each range
   std::size_t waited_ = 0;               // ranges that main waits for
-  int whole_ = 0;                        // Wholes that live
+  const Whole* whole_ = nullptr;         // who has made everything whole
+  std::size_t most_lent_ = 0;
   SideStream side_;
 };
 

@@ -181,6 +181,7 @@ Checkpoints::Checkpoints(fs::path folder) : folder_(std::move(folder)) {
   fs::create_directories(folder_, error);
   check(!error, Kind::io, [&] { return io_message("create the folder", folder_, error.value()); });
   remove_temporaries(folder_);
+  remove_old(folder_);  // parts that ranks wrote and nobody published
 }
 
 Checkpoints Checkpoints::of_another_rank(fs::path folder) {

@@ -31,7 +31,7 @@ struct Checkpoint {
 
 class Checkpoints {
  public:
-  /// Opens or creates the folder and removes what a killed process left half written. Throws Error{io}.
+  /// Opens or creates the folder and removes what belongs to no checkpoint, because whoever wrote it was killed. Throws Error{io}.
   explicit Checkpoints(std::filesystem::path folder);
   /// A folder that another rank has opened: to read, and to write a part of what that one publishes.
   static Checkpoints of_another_rank(std::filesystem::path folder);

@@ -68,6 +68,9 @@ bool is_weights_file(const std::string& path) {
     return false;
   if (std::filesystem::exists(std::filesystem::path(path).replace_extension(".json"), error)) return false;
   const SafetensorsFile file = SafetensorsFile::open(path);
+  // A checkpoint's file says so; those of before are known by what they hold.
+  const auto format = file.metadata().find("format");
+  if (format != file.metadata().end() && format->second.starts_with("evergrad checkpoint")) return false;
   return !(file.find("weights") && file.find("step_record"));
 }
 

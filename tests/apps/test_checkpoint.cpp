@@ -317,6 +317,10 @@ TEST_CASE("checkpoint: parts without their JSON are no checkpoint, and go with t
   write_two(points, 2, 2.0);  // a rank was lost before the first could publish them
   CHECK(points.load_latest(nullptr)->step == 1);
   CHECK(names(folder.path()).size() == 5);
+  points = Checkpoints(folder.path());  // the next start, whose disk may be full
+  CHECK(names(folder.path()).size() == 3);
+  CHECK(points.load_latest(nullptr)->step == 1);
+  write_two(points, 2, 2.0);
   points.publish(3, write_two(points, 3, 3.0), {});
   CHECK(names(folder.path()).size() == 6);
   // Saved again under a number that is there: the files of the first save stay until the new JSON names others.
