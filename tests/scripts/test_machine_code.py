@@ -5,11 +5,12 @@
 
 Fails when a file does not compile, when any kernel spills registers, when the PTX of a kernel family lacks the instructions that
 its design stands on (tensor cores, matrix loads, asynchronous copies, wide loads), or when a kernel that must give the host's bits
-has fused multiply-adds. Files are compiled with the options that cuda/device/CMakeLists.txt gives them. Leaves the cubins in BUILD/machine_code, where test_sass.py reads the opcodes. Without nvcc it
-exits 77 (skipped).
+has fused multiply-adds. Files are compiled with the options that cuda/device/CMakeLists.txt gives them. Leaves the cubins in BUILD/machine_code, where test_sass.py reads the opcodes,
+and the registers of every kernel in registers.json there, for docs/benchmarks/gpu_analysis.py. Without nvcc it exits 77 (skipped).
 """
 import argparse
 import concurrent.futures
+import json
 import os
 import pathlib
 import re
@@ -95,6 +96,16 @@ def check(file, arch, result, problems, rows):
                             "compile it with -fmad=false (cuda/device/CMakeLists.txt)")
 
 
+def leave_registers(nvcc, rows, folder):
+    """{"nvcc": version, architecture: {file: {kernel: registers}}}; the ladders' kernels are not part of a training step."""
+    version = re.search(r"V(\d+\.\d+\.\d+)", subprocess.run([nvcc, "--version"], capture_output=True, text=True).stdout)
+    found = {"nvcc": version[1] if version else "unknown"}
+    for file, arch, name, registers, _ in rows:
+        if "Ladder" not in name:
+            found.setdefault(arch, {}).setdefault(pathlib.Path(file).stem, {})[name] = registers
+    (folder / "registers.json").write_text(json.dumps(found, indent=1))
+
+
 def main():
     root = pathlib.Path(__file__).resolve().parent.parent.parent
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -122,6 +133,8 @@ def main():
                 for f in files for a in ARCHITECTURES]
         for file, arch, job in jobs:
             check(file, arch, job.result(), problems, rows)
+        if not o.only:
+            leave_registers(nvcc, rows, folder)
     if o.table:
         for row in rows:
             print("%-24s %-7s %-90s %3d registers, %d bytes spilled" % row)

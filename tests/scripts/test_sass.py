@@ -5,10 +5,11 @@
 
 Every kernel on tensor cores must have its matrix products as HMMA (at least as many as its tile needs), its operands by LDSM of
 four matrices, and every asynchronous copy 16 bytes wide and past the first-level cache (LDGSTS.E.BYPASS.128): PTX says what was
-asked for, ptxas may still have split it. Needs nvdisasm: NVDISASM=FILE, on the PATH, or from NVIDIA's Python package
+asked for, ptxas may still have split it. Leaves the counts in BUILD/machine_code/instructions.json. Needs nvdisasm: NVDISASM=FILE, on the PATH, or from NVIDIA's Python package
 nvidia-cuda-nvdisasm; exits 77 (skipped) where there is none, or no machine code to read.
 """
 import argparse
+import json
 import os
 import pathlib
 import re
@@ -71,7 +72,7 @@ def check_kernel(where, name, code, least, problems):
     return count
 
 
-def check_file(nvdisasm, cubin, table, problems):
+def check_file(nvdisasm, cubin, table, problems, counts):
     stem, arch = re.fullmatch(r"kernels-(\w+)-(sm_\w+)", cubin.stem).groups()
     where, found = f"{stem}.cu, {arch}", 0
     kernels = kernels_of(nvdisasm, cubin)
@@ -88,6 +89,7 @@ def check_file(nvdisasm, cubin, table, problems):
             continue
         found += 1
         count = check_kernel(where, name, code, TENSOR[stem][1](match), problems)
+        counts.setdefault(arch, {}).setdefault(stem, {})[name] = [count["HMMA"], count["LDSM"], count["wide copies"]]
         for what, n in count.items():
             total[what] = total.get(what, 0) + n
         if table:
@@ -122,9 +124,10 @@ def main():
     if not cubins:
         print(f"SKIPPED: no machine code in {folder}: test_machine_code.py, which needs nvcc, has not left any")
         return 77
-    problems = []
+    problems, counts = [], {}
     for cubin in cubins:
-        check_file(nvdisasm, cubin, o.table, problems)
+        check_file(nvdisasm, cubin, o.table, problems, counts)
+    (folder / "instructions.json").write_text(json.dumps(counts, indent=1))
     missing = {*TENSOR, *WIDE} - {c.stem.split("-")[1] for c in cubins}
     problems += [f"{stem}.cu was not compiled into {folder}" for stem in sorted(missing)]
     for problem in problems:
