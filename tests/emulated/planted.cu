@@ -1,4 +1,4 @@
-// tests/emulated/planted.cu - see planted.h.
+// tests/emulated/planted.cu - mistakes of threads, warps and one block; see planted.h.
 #include "tests/emulated/planted.h"
 
 namespace eg::EVERGRAD_BACKEND {
@@ -30,10 +30,26 @@ __global__ void __launch_bounds__(kPlantedThreads) planted_device(const PlantedP
     if (!kFixed && i + 1 == p.n) p.out[p.n + 1] = mine;
   } else if constexpr (kBug == Bug::global_read_outside) {
     if (!kFixed && i + 1 == p.n) result = opaque(p.in, p.one)[p.n];
+  } else if constexpr (kBug == Bug::shared_never_written) {
+    if (kFixed || t != 7) s.v[t] = mine;
+    __syncthreads();
+    result = s.v[kPlantedThreads - 1 - t];
+  } else if constexpr (kBug == Bug::load_guard_off_by_one) {
+    result = (kFixed ? i + 1 < p.n : i + 1 <= p.n) ? opaque(p.in, p.one)[i + 1] : 0.0f;
+  } else if constexpr (kBug == Bug::store_guard_off_by_one) {
+    if (i == 0) p.out[0] = mine;
+    if (kFixed ? i + 1 < p.n : i + 1 <= p.n) p.out[i + 1] = mine;
+    return;
+  } else if constexpr (kBug == Bug::freed_memory) {
+    if (!kFixed) result = p.freed[i] * 0.0f + mine;
   } else if constexpr (kBug == Bug::no_barrier_before_read) {
     s.v[t] = mine;
     if (kFixed) __syncthreads();
     result = s.v[kPlantedThreads - 1 - t];
+  } else if constexpr (kBug == Bug::no_barrier_writer_first) {
+    s.v[t] = mine;
+    if (kFixed) __syncthreads();
+    result = t == 0 ? mine : s.v[t - 1];  // written already, when the threads run in order
   } else if constexpr (kBug == Bug::no_barrier_before_reuse) {
     result = 0.0f;
     for (int round = 0; round < 3; ++round) {
@@ -59,6 +75,10 @@ __global__ void __launch_bounds__(kPlantedThreads) planted_device(const PlantedP
       __syncthreads();
     }
     result = s.v[kPlantedThreads - 1 - t];
+  } else if constexpr (kBug == Bug::half_barrier) {
+    s.v[t] = mine;
+    if (kFixed || t < 32) __syncthreads();
+    result = s.v[kPlantedThreads - 1 - t];
   } else if constexpr (kBug == Bug::exit_before_barrier) {
     s.v[t] = mine;
     if (!kFixed && t == 40) return;
@@ -81,6 +101,11 @@ __global__ void __launch_bounds__(kPlantedThreads) planted_device(const PlantedP
       result = __shfl_xor_sync(kFullMask, mine, 1);
     else
       result = __shfl_xor_sync(kFullMask, mine, 1);
+  } else if constexpr (kBug == Bug::shuffle_against_barrier) {
+    if (kFixed || lane < 16)
+      result = __shfl_xor_sync(kFullMask, mine, 1);
+    else
+      __syncthreads();
   } else if constexpr (kBug == Bug::mma_by_some_lanes) {
     float d[4] = {};
     const std::uint32_t a[4] = {}, b[2] = {};
@@ -92,31 +117,8 @@ __global__ void __launch_bounds__(kPlantedThreads) planted_device(const PlantedP
       const auto v = load_vec<Vec<float, 4>>(p.in + (kFixed ? 0 : 1));
       result = v.v[0] * 0.0f + mine;
     }
-  } else if constexpr (kBug == Bug::copy_not_waited_for || kBug == Bug::copy_without_barrier) {
-    constexpr bool kWait = kFixed || kBug == Bug::copy_without_barrier,
-                   kBarrier = kFixed || kBug == Bug::copy_not_waited_for;
-    if (t % 4 == 0) cp_async_16(&s.v[t], p.in + i);
-    cp_async_commit();
-    if (kWait) cp_async_wait<0>();
-    if (kBarrier) __syncthreads();
-    result = s.v[kPlantedThreads - 1 - t];
-    if (!kWait) cp_async_wait<0>();
-  } else if constexpr (kBug == Bug::two_blocks_one_place) {
-    if (!kFixed && t == 0) p.partials[0] = float(blockIdx.x);
-  } else if constexpr (kBug == Bug::no_fence_before_ticket || kBug == Bug::ticket_not_reset) {
-    constexpr bool kFence = kFixed || kBug == Bug::ticket_not_reset,
-                   kReset = kFixed || kBug == Bug::no_fence_before_ticket;
-    if (t == 0) {
-      p.partials[blockIdx.x] = float(blockIdx.x);
-      if (kFence) __threadfence();
-      if (atomicAdd(p.ticket, 1u) == gridDim.x - 1) {
-        __threadfence();
-        float sum = 0.0f;
-        for (unsigned b = 0; b < gridDim.x; ++b) sum += static_cast<volatile float*>(p.partials)[b];
-        p.partials[gridDim.x] = sum;
-        if (kReset) atomicExch(p.ticket, 0u);
-      }
-    }
+  } else if constexpr (kBug == Bug::misaligned_store) {
+    if (t == 3) store_vec(s.v + (kFixed ? 8 : 9), Vec<float, 4>{{mine, mine, mine, mine}});
   } else if constexpr (kBug == Bug::host_pointer_in_parameters) {
     if (!kFixed && t == 2) result = p.host[0] * 0.0f + mine;
   } else if constexpr (kBug == Bug::local_of_another_thread) {
@@ -149,36 +151,43 @@ PlantedKernel pick(Bug bug) {
   case Bug::name: return &planted_device<Bug::name, kFixed>;
     EVERGRAD_PICK(shared_write_outside)
     EVERGRAD_PICK(shared_read_outside)
+    EVERGRAD_PICK(shared_never_written)
     EVERGRAD_PICK(global_write_outside)
     EVERGRAD_PICK(global_read_outside)
+    EVERGRAD_PICK(load_guard_off_by_one)
+    EVERGRAD_PICK(store_guard_off_by_one)
+    EVERGRAD_PICK(freed_memory)
     EVERGRAD_PICK(no_barrier_before_read)
+    EVERGRAD_PICK(no_barrier_writer_first)
     EVERGRAD_PICK(no_barrier_before_reuse)
     EVERGRAD_PICK(no_warp_barrier)
     EVERGRAD_PICK(shuffle_as_fence)
     EVERGRAD_PICK(divergent_barrier)
+    EVERGRAD_PICK(half_barrier)
     EVERGRAD_PICK(exit_before_barrier)
     EVERGRAD_PICK(shuffle_with_exited_lane)
     EVERGRAD_PICK(shuffle_outside_its_mask)
     EVERGRAD_PICK(shuffle_reads_outside_mask)
     EVERGRAD_PICK(shuffles_at_two_places)
+    EVERGRAD_PICK(shuffle_against_barrier)
     EVERGRAD_PICK(mma_by_some_lanes)
     EVERGRAD_PICK(misaligned_vector)
-    EVERGRAD_PICK(copy_not_waited_for)
-    EVERGRAD_PICK(copy_without_barrier)
-    EVERGRAD_PICK(two_blocks_one_place)
-    EVERGRAD_PICK(no_fence_before_ticket)
-    EVERGRAD_PICK(ticket_not_reset)
+    EVERGRAD_PICK(misaligned_store)
     EVERGRAD_PICK(host_pointer_in_parameters)
     EVERGRAD_PICK(local_of_another_thread)
     EVERGRAD_PICK(shift_too_far)
 #undef EVERGRAD_PICK
     case Bug::too_little_shared: return &needs_shared_device<kFixed>;
+    default: return nullptr;
   }
-  return nullptr;
 }
 
 }  // namespace
 
-PlantedKernel planted_kernel(Bug bug, bool fixed) { return fixed ? pick<true>(bug) : pick<false>(bug); }
+PlantedKernel planted_kernel(Bug bug, bool fixed) {
+  if (const PlantedKernel k = planted_tiles_kernel(bug, fixed)) return k;
+  if (const PlantedKernel k = planted_blocks_kernel(bug, fixed)) return k;
+  return fixed ? pick<true>(bug) : pick<false>(bug);
+}
 
 }  // namespace eg::EVERGRAD_BACKEND
