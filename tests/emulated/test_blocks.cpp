@@ -1,45 +1,16 @@
-// tests/emulated/test_blocks.cpp - threads of a block: how many, where they are, what survives a switch, in which order
+// tests/emulated/test_blocks.cpp - threads of a block: what survives a switch, in which order
 // they run; and what is told when one of them goes wrong.
 #include <algorithm>
 #include <mutex>
 
 #include "tests/emulated/arrays.h"
+#include "tests/words/probes.h"
 
 namespace eg::emulated::watchdog {
 void set(void (*tell)(const std::string&), int milliseconds);
 }
 
 namespace eg::emulated_backend {
-
-TEST_CASE("blocks: every thread knows where it is, in three dimensions") {
-  const Restore restore;
-  const std::pair<dim3, dim3> shapes[] = {{dim3(1), dim3(1)},          {dim3(3), dim3(31)},
-                                          {dim3(2, 3, 2), dim3(33)},   {dim3(1), dim3(1024)},
-                                          {dim3(2, 2), dim3(3, 5, 7)}, {dim3(1, 1, 3), dim3(32, 4)}};
-  int order = 0;
-  for (const auto& [grid, block] : shapes) {
-    use_schedule(order++);
-    const std::size_t threads = block.x * block.y * block.z, blocks = grid.x * grid.y * grid.z;
-    const Array<unsigned> out(9 * threads * blocks);
-    launch("index", index_probe(), grid, block, 0, {}, IndexProbe{out.data()});
-    const auto got = out.values();
-    int wrong = 0;
-    for (std::size_t b = 0; b < blocks; ++b)
-      for (std::size_t t = 0; t < threads; ++t) {
-        const std::size_t want[] = {t % block.x,
-                                    t / block.x % block.y,
-                                    t / block.x / block.y,
-                                    b % grid.x,
-                                    b / grid.x % grid.y,
-                                    b / grid.x / grid.y,
-                                    block.x,
-                                    grid.y,
-                                    grid.z};
-        for (std::size_t i = 0; i < 9; ++i) wrong += got[9 * (b * threads + t) + i] != want[i];
-      }
-    CHECK(wrong == 0);
-  }
-}
 
 TEST_CASE("blocks: registers survive switches, for 1, 31, 33 and 1024 threads, in twenty orders") {
   const Restore restore;
@@ -60,6 +31,16 @@ TEST_CASE("blocks: registers survive switches, for 1, 31, 33 and 1024 threads, i
       launch("keep", keep_probe(), dim3(1), dim3(threads), 0, {}, KeepProbe{out.data(), rounds});
       CHECK(out.values() == kept);
     }
+  }
+}
+
+TEST_CASE("blocks: stacks are aligned as the processor's vector instructions want them, before and after a switch") {
+  const Restore restore;
+  for (const unsigned threads : {1u, 33u, 1024u}) {
+    use_schedule(int(threads % 4));
+    const Array<unsigned> out(threads);
+    launch("align", align_probe(), dim3(1), dim3(threads), 0, {}, AlignProbe{out.data()});
+    CHECK(out.values() == std::vector<unsigned>(threads, 0u));
   }
 }
 

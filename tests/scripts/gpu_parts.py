@@ -13,7 +13,7 @@ import gpu_report
 from gpu_models import MODELS, evergrad_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-TARGETS = ["evergrad", "test_kernels_cuda", "test_devices"]
+TARGETS = ["evergrad", "test_kernels_cuda", "test_words_cuda", "test_devices"]
 
 # Cases of tests/kernels per tool of compute-sanitizer, which makes a kernel ten to a hundred times slower: each case is a command
 # of its own, the most intricate kernels first. Reads of what nobody wrote and reads out of bounds can be anywhere; races and
@@ -63,11 +63,11 @@ def ctest(r, part, *which):
 
 
 def part_test(r):
-    ctest(r, "test", "-R", "kernels")
+    ctest(r, "test", "-R", "kernels|words")
 
 
 def part_test_devices(r):
-    ctest(r, "test-devices", "-E", "kernels")
+    ctest(r, "test-devices", "-E", "kernels|words")
 
 
 def part_ranks(r):

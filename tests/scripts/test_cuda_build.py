@@ -4,7 +4,7 @@
     tests/scripts/test_cuda_build.py --source DIR --build DIR
 
 Every host file of cuda/device compiles, the kernels compile to PTX (nvcc's first half; test_machine_code.py does the other one, for
-two architectures), `evergrad` and test_kernels_cuda link against the CUDA runtime, and cuDNN, where it is, accepts attention's plans. Without a GPU the test program must show as
+two architectures), `evergrad`, test_kernels_cuda and test_words_cuda link against the CUDA runtime, and cuDNN, where it is, accepts attention's plans. Without a GPU the test programs must show as
 skipped (exit code 77), and the binary must name the devices that there are. Exits 77 itself where there is no nvcc.
 """
 import argparse
@@ -53,14 +53,15 @@ def main():
     said = run("cmake", "-S", o.source, "-B", build, *generator, "-DCMAKE_BUILD_TYPE=Release", "-DEVERGRAD_CUDA=ON", "-DEVERGRAD_EMULATED=OFF",
                "-DCMAKE_CUDA_ARCHITECTURES=80-virtual", f"-DCMAKE_CUDA_COMPILER={nvcc}")
     print("".join(f"{line}\n" for line in said.splitlines() if any(name in line for name in ("NCCL", "cuBLASLt", "cuDNN"))), end="")
-    run("cmake", "--build", build, "-j2", "--target", "evergrad", "test_kernels_cuda")
+    run("cmake", "--build", build, "-j2", "--target", "evergrad", "test_kernels_cuda", "test_words_cuda")
     if "with    cuDNN" in said:  # its plans for an H100 that is only described; for an A100 too: ctest -R cudnn
         run("cmake", "--build", build, "-j2", "--target", "test_cudnn", "pretended_driver")
         expect(run(build / "tests" / "test_cudnn", "-tc=*H100*,*refused*", env={
             "LD_LIBRARY_PATH": f"{build / 'tests' / 'pretended_driver'}:{os.environ.get('LD_LIBRARY_PATH', '')}"}), "2 passed")
     # Without a GPU, also on a machine that has one.
     none = {"CUDA_VISIBLE_DEVICES": ""}
-    expect(run(build / "tests" / "test_kernels_cuda", expected=77, env=none), "SKIPPED: no GPU")
+    for program in ("test_kernels_cuda", "test_words_cuda"):
+        expect(run(build / "tests" / program, expected=77, env=none), "SKIPPED: no GPU")
     expect(run(build / "evergrad", "info", env=none), "cpu")
     expect(run(build / "evergrad", "train", "--stream", "procedural", "--classes", "2", "--device", "cuda:0", "--out", build / "no_run", expected=1,
                env=none), "cuda:0", "available")

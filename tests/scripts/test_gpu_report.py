@@ -201,7 +201,7 @@ class WholeCalls(unittest.TestCase):
             gpu_parts.part_build(call)
         self.assertIn("-DCMAKE_CUDA_ARCHITECTURES=90a", commands[0])
         self.assertIn("-DEVERGRAD_EMULATED=OFF", commands[0])
-        self.assertEqual(commands[1][commands[1].index("--target") + 1:], ["evergrad", "test_kernels_cuda", "test_devices", "nccl_probe"])
+        self.assertEqual(commands[1][commands[1].index("--target") + 1:], ["evergrad", "test_kernels_cuda", "test_words_cuda", "test_devices", "nccl_probe"])
         self.assertEqual(commands[2], "built")
 
     def test_figures_carry_the_commit_that_was_built(self):

@@ -1,12 +1,13 @@
-// tests/emulated/test_words.cpp - every word of the emulated device against a scalar model written here, under several
-// orders of the threads.
+// tests/words/test_words.cpp - words of a warp and of a block against a scalar model written here: on the emulated device
+// under several orders of the threads, and, the same source, on cuda:0.
 #include <cmath>
 #include <cstring>
 #include <limits>
 
-#include "tests/emulated/arrays.h"
+#include "tests/words/arrays.h"
+#include "tests/words/probes.h"
 
-namespace eg::emulated_backend {
+namespace eg::EVERGRAD_BACKEND {
 namespace {
 
 constexpr int kOrders = 4;
@@ -23,7 +24,7 @@ int source_of(ShuffleKind kind, int lane, int argument, int width) {
     case ShuffleKind::index: return first + argument % width;
     case ShuffleKind::up: return lane - argument >= first ? lane - argument : lane;
     case ShuffleKind::down: return lane + argument < first + width ? lane + argument : lane;
-    case ShuffleKind::exclusive_or: return lane ^ argument;
+    case ShuffleKind::exclusive_or: return (lane ^ argument) < first + width ? lane ^ argument : lane;
   }
   return lane;
 }
@@ -39,7 +40,7 @@ TEST_CASE("words: shuffles of every kind, width and argument, of 4 and 8 bytes")
   int order = 0;
   for (const int width : {1, 2, 4, 8, 16, 32})
     for (int kind = 0; kind < 4; ++kind)
-      for (int argument = 0; argument < width; ++argument) {
+      for (int argument = 0; argument < 32; ++argument) {  // also beyond the width
         use_schedule(order++ % kOrders);
         const Array<float> out(32);
         const Array<double> out_wide(32);
@@ -69,6 +70,15 @@ TEST_CASE("words: shuffles and votes of half a warp, while the other half is els
                         mask});
     const auto got = out.values();
     for (int lane = 0; lane < 32; ++lane) CHECK(got[std::size_t(lane)] == (mask >> lane & 1 ? float(lane ^ 5) : 0.0f));
+  }
+  for (const unsigned mask : {0x80000000u, 0x00000001u, 0x12345678u, 0xfffffffeu, 0x00010100u}) {
+    const int source = __builtin_ctz(mask);  // all lanes of the mask read its lowest one
+    const Array<float> out(32);
+    const Array<double> out_wide(32);
+    launch("shuffle", shuffle_probe(), dim3(1), dim3(32), 0, {},
+           ShuffleProbe{in.data(), out.data(), in_wide.data(), out_wide.data(), ShuffleKind::index, source, 32, mask});
+    const auto got = out.values();
+    for (int lane = 0; lane < 32; ++lane) CHECK(got[std::size_t(lane)] == (mask >> lane & 1 ? float(source) : 0.0f));
   }
   for (const unsigned bits : {0u, 0xffffffffu, 0x80000001u, 0x12345678u})
     for (const unsigned mask : {0xffffffffu, 0x0000ffffu, 0xf0f0f0f0u}) {
@@ -153,41 +163,6 @@ TEST_CASE("words: ldmatrix hands out four and two matrices, plain and transposed
     }
 }
 
-TEST_CASE("words: bf16 of every upper half, at and around every tie, is the nearest, ties to even") {
-  std::vector<float> values;
-  for (std::uint32_t high = 0; high < 65536; ++high)
-    for (const std::uint32_t low : {0x0000u, 0x0001u, 0x7fffu, 0x8000u, 0x8001u, 0xffffu})
-      values.push_back(__builtin_bit_cast(float, high << 16 | low));
-  const Array<float> in(values), back(values.size());
-  const Array<std::uint32_t> out(values.size());
-  const auto n = std::int64_t(values.size());
-  launch("convert", convert_probe(), dim3(unsigned((n + 255) / 256)), dim3(256), 0, {},
-         ConvertProbe{in.data(), out.data(), back.data(), n});
-  const auto got = out.values();
-  const auto unpacked = back.values();
-  int wrong = 0;
-  for (std::size_t i = 0; i < values.size(); ++i) {
-    const float x = values[i];
-    std::uint32_t want = 0x7fff;
-    if (x == x) {
-      // The two neighbours, as magnitudes in double; beyond the largest lies 2^128, which stands for infinity.
-      const std::uint32_t sign = __builtin_bit_cast(std::uint32_t, x) >> 16 & 0x8000u;
-      const std::uint32_t below = __builtin_bit_cast(std::uint32_t, std::fabs(x)) >> 16;
-      const auto value = [](std::uint32_t bits) {
-        return bits >= 0x7f80u ? std::ldexp(1.0, 128) : double(__builtin_bit_cast(float, bits << 16));
-      };
-      const double size = std::isinf(x) ? std::ldexp(1.0, 128) : std::fabs(double(x));
-      const double down = size - value(below), up = value(below + 1) - size;
-      const bool upper = below < 0x7f80u && (up < down || (up == down && below % 2 == 1));
-      want = sign | (upper ? below + 1 : below);
-    }
-    wrong += (got[i] & 0xffffu) != want || got[i] >> 16 != want;
-    const float again = __builtin_bit_cast(float, want << 16);
-    wrong += !(unpacked[i] == again || (again != again && unpacked[i] != unpacked[i]));
-  }
-  CHECK(wrong == 0);
-}
-
 TEST_CASE("words: asynchronous copies land in groups, and write zeros where they are not valid") {
   const Restore restore;
   std::vector<std::uint32_t> values(256);
@@ -244,17 +219,4 @@ TEST_CASE("words: sums and maxima over warps and blocks follow the xor tree, to 
   }
 }
 
-TEST_CASE("words: atomics lose nothing over blocks and workers") {
-  const Restore restore;
-  for (int order = 0; order < kOrders; ++order) {
-    use_schedule(order);
-    const Array<unsigned> counters(2), old(33 * 40);
-    launch("atomic", atomic_probe(), dim3(40), dim3(33), 0, {}, AtomicProbe{counters.data(), old.data()});
-    CHECK(counters.values() == std::vector<unsigned>{33 * 40, 33 * 40 - 1});
-    std::vector<bool> seen(33 * 40);
-    for (const unsigned o : old.values()) seen[o] = true;
-    CHECK(std::find(seen.begin(), seen.end(), false) == seen.end());
-  }
-}
-
-}  // namespace eg::emulated_backend
+}  // namespace eg::EVERGRAD_BACKEND
