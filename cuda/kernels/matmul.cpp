@@ -16,7 +16,10 @@
 namespace eg::EVERGRAD_BACKEND {
 namespace {
 
-constexpr std::int64_t kProcessors = 132;  // of an H100; only used to decide on splitting
+// Of an H100; only used to decide on tiles and splits. FLOP a microsecond of one multiprocessor: what its shared memory can
+// feed (docs/benchmarks/gpu-analysis.md); bytes a microsecond of its memory.
+constexpr std::int64_t kProcessors = 132, kMostSplits = 64, kLeastDepth = 512;
+constexpr double kLargeRate = 3.74e6, kSmallRate = 2.8e6, kBandwidth = 3e6;
 
 MatmulParams params_of(const Matmul& m) {
   MatmulParams p;
@@ -61,10 +64,31 @@ std::int64_t tiles_of(const MatmulParams& p, const MatmulTile& t) {
 
 enum class HandKernel { large, small, plain };
 
-/// The rule without measurements: large tiles while they give half of the multiprocessors something to do.
+/// A bound on the time, for comparing: rounds of blocks over the multiprocessors, and parts that are written and read again.
+double microseconds(const MatmulParams& p, const MatmulTile& tile, std::int64_t splits) {
+  const double rate = tile.rows == kLargeTile.rows ? kLargeRate : kSmallRate;
+  const double rounds = double(ceil_div<std::int64_t>(tiles_of(p, tile) * splits, kProcessors));
+  const double block = 2.0 * double(tile.rows * tile.cols) * double(ceil_div<std::int64_t>(p.depth, splits)) / rate;
+  return rounds * block + (splits > 1 ? 8.0 * double(splits * p.rows * p.cols) / kBandwidth : 0.0);
+}
+
+/// Into how many parts the depth is cut: as many as fill whole rounds best. Only sums without an epilogue can be.
+std::int64_t splits_of(const MatmulParams& p, const MatmulTile& tile) {
+  std::int64_t best = 1;
+  if (p.end != MatmulEnd::none || tiles_of(p, tile) == 0) return best;
+  for (std::int64_t splits = 2; splits <= min_of<std::int64_t>(p.depth / kLeastDepth, kMostSplits); ++splits)
+    if (microseconds(p, tile, splits) < microseconds(p, tile, best)) best = splits;
+  return best;
+}
+
+/// The rule without measurements: large tiles while they give half of the multiprocessors something to do, or where cut in
+/// depth they are quicker.
 HandKernel rule(const Matmul& m, const MatmulParams& p) {
   if (!tensor_cores_can(m)) return HandKernel::plain;
-  return tiles_of(p, kLargeTile) * 2 > kProcessors ? HandKernel::large : HandKernel::small;
+  if (tiles_of(p, kLargeTile) * 2 > kProcessors) return HandKernel::large;
+  const std::int64_t large = splits_of(p, kLargeTile), small = splits_of(p, kSmallTile);
+  return large > 1 && microseconds(p, kLargeTile, large) < microseconds(p, kSmallTile, small) ? HandKernel::large
+                                                                                              : HandKernel::small;
 }
 
 void by_hand(const Matmul& m, HandKernel which, Stream s) {
@@ -74,10 +98,7 @@ void by_hand(const Matmul& m, HandKernel which, Stream s) {
   const MatmulKernel kernel =
       tensor_cores ? matmul_tensor_core_kernel(large, m.transpose_a, m.transpose_b) : matmul_plain_kernel();
   const std::int64_t blocks = tiles_of(p, tile);
-  std::int64_t splits = 1;
-  if (p.end == MatmulEnd::none && blocks > 0)
-    splits = max_of<std::int64_t>(
-        1, min_of<std::int64_t>(min_of<std::int64_t>(2 * kProcessors / blocks, p.depth / 512), 64));
+  const std::int64_t splits = splits_of(p, tile);
   const std::int64_t row_tiles = ceil_div<std::int64_t>(p.rows, tile.rows),
                      column_tiles = ceil_div<std::int64_t>(p.cols, tile.cols);
   const bool of_result = m.epilogue == Epilogue::dgelu && m.bias_grad;

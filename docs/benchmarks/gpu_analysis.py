@@ -24,6 +24,7 @@ BEGIN, END = "<!-- tables: gpu_analysis.py -->", "<!-- end of tables -->"
 
 TFLOPS, GBPS = 790.0, 3000.0  # a product of 8192 x 8192 x 8192 and a copy, measured on an H100
 PROCESSORS, WARPS, REGISTERS, SHARED, CLOCK = 132, 64, 65536, 228 * 1024, 1.83e9  # clock: 989 TFLOP/s = 132 x 4096 x it
+RATE = {128: 3.74e6, 64: 2.8e6}  # FLOP a microsecond of one, as the rule of cuda/kernels/matmul.cpp has them
 SHARED_PER_CYCLE = 128  # bytes of a multiprocessor's shared memory: 32 banks of 4
 LDSM_CYCLES = 512 // SHARED_PER_CYCLE  # a load of four 8 x 8 matrices of bf16
 TOKENS, BATCH, WIDTH, HEADS = 197, 256, 768, 12
@@ -113,9 +114,18 @@ def product_as_built(name, o, code):
     """The rule of cuda/kernels/matmul.cpp, and what its kernel does to shared memory."""
     rows, depth, columns = (int(x) for x in o["shape"].split(" x "))
     tiles_of = lambda side: math.ceil(rows / side) * math.ceil(columns / side)
-    side = 128 if tiles_of(128) * 2 > PROCESSORS else 64
+
+    def microseconds(side, splits):
+        rounds, block = math.ceil(tiles_of(side) * splits / PROCESSORS), 2 * side * side * math.ceil(depth / splits) / RATE[side]
+        return rounds * block + (8 * splits * rows * columns / 3e6 if splits > 1 else 0)
+
+    def splits_of(side):
+        return min(range(1, max(1, min(depth // 512, 64)) + 1), key=lambda s: microseconds(side, s)) if name.endswith("d weight") else 1
+
+    cut = splits_of(128) > 1 and microseconds(128, splits_of(128)) < microseconds(64, splits_of(64))
+    side = 128 if tiles_of(128) * 2 > PROCESSORS or cut else 64
     kernel, tiles, depth_steps = f"matmul {side}", tiles_of(side), math.ceil(depth / 32)
-    splits = max(1, min(2 * PROCESSORS // tiles, depth // 512, 64)) if name.endswith("d weight") else 1
+    splits = splits_of(side)
     products, loads, _ = code["instructions"][kernel]  # of a warp, for the same step
     warps = KERNELS[kernel][2] // 32
     reads, writes = warps * loads * LDSM_CYCLES, 2 * side * 32 * 2 // SHARED_PER_CYCLE  # of one step of 32 along the depth

@@ -21,7 +21,8 @@ FLOORS = {"qkv": 0.226, "proj": 0.075, "fc1 + bias + GELU": 0.301, "fc2": 0.301,
 STEP, ADAMW, RING_PASSES = 42.4, 0.87, 0.101
 SOURCES = {  # file: what the script takes from it
     "cuda/kernels/matmul.h": r"kLargeTile = \{128, 128, 256, 3 \* \(128 \+ 128\) \* 32 \* 2\}",
-    "cuda/kernels/matmul.cpp": r"tiles_of\(p, kLargeTile\) \* 2 > kProcessors[\s\S]*2 \* kProcessors / blocks, p\.depth / 512\), 64",
+    "cuda/kernels/matmul.cpp": r"kProcessors = 132, kMostSplits = 64, kLeastDepth = 512;\s+"
+                               r"constexpr double kLargeRate = 3\.74e6, kSmallRate = 2\.8e6, kBandwidth = 3e6;[\s\S]*tiles_of\(p, kLargeTile\) \* 2 > kProcessors",
     "cuda/kernels/attention.h": r"return width <= 64 \? 8 : 4[\s\S]*case 64: return groups == 1 \? 16 : 12[\s\S]*kShortQueries = 32",
     "cuda/kernels/layer_norm.h": r"kNormWarps = 4[\s\S]*packs < 4 \? 4 : 3",
 }
