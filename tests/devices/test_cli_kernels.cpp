@@ -2,62 +2,17 @@
 // its own; EVERGRAD_EMULATED=fastest=NAME gives it one that favours a kernel. A GPU measures, and may choose anything.
 #include <fstream>
 
-#include "tests/apps/command.h"
 #include "tests/devices/devices.h"
+#include "tests/devices/short_training.h"
 
 using namespace eg;
 namespace fs = std::filesystem;
 
 namespace {
 
-/// A short training in bf16, whose products have more than one kernel.
 Ended train(const std::string& device, const fs::path& cache, const std::string& fastest, const fs::path& out,
             const Args& more) {
-  return Command(Args{"/usr/bin/env",
-                      "EVERGRAD_EMULATED=fastest=" + fastest,
-                      "EVERGRAD_CACHE=" + cache.string(),
-                      EVERGRAD_BINARY,
-                      "train",
-                      "--device",
-                      device,
-                      "--precision",
-                      "bf16",
-                      "--stream",
-                      "procedural",
-                      "--classes",
-                      "3",
-                      "--image-size",
-                      "16",
-                      "--patch",
-                      "8",
-                      "--dim",
-                      "32",
-                      "--depth",
-                      "1",
-                      "--heads",
-                      "1",
-                      "--batch",
-                      "8",
-                      "--epochs",
-                      "1",
-                      "--train-limit",
-                      "24",
-                      "--test-limit",
-                      "8",
-                      "--out",
-                      out.string()} +
-                 more)
-      .wait();
-}
-
-std::string losses(const fs::path& run) {
-  std::string all;
-  std::istringstream lines(read_file(run / "metrics.jsonl"));
-  for (std::string line; std::getline(lines, line);)
-    if (const auto j = nlohmann::json::parse(line); j.contains("train_loss"))
-      all += j.at("train_loss").dump() + " " + j.at("test_loss").dump() + "\n";
-  REQUIRE(!all.empty());
-  return all;
+  return Command(short_training(device, cache, "fastest=" + fastest, out) + Args{"--epochs", "1"} + more).wait();
 }
 
 void replace_all(const fs::path& file, const std::string& from, const std::string& to) {

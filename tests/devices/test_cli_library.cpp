@@ -3,49 +3,14 @@
 #include <algorithm>
 #include <fstream>
 
-#include "tests/apps/command.h"
 #include "tests/devices/devices.h"
+#include "tests/devices/short_training.h"
 
 using namespace eg;
 namespace fs = std::filesystem;
 
 namespace {
 
-/// A short training in bf16, three steps an epoch, whose products have more than one kernel.
-Args training(const fs::path& cache, const std::string& emulated, const fs::path& out, const Args& more) {
-  return Args{"/usr/bin/env",
-              "EVERGRAD_EMULATED=" + emulated,
-              "EVERGRAD_CACHE=" + cache.string(),
-              EVERGRAD_BINARY,
-              "train",
-              "--device",
-              "emulated",
-              "--precision",
-              "bf16",
-              "--stream",
-              "procedural",
-              "--classes",
-              "3",
-              "--image-size",
-              "16",
-              "--patch",
-              "8",
-              "--dim",
-              "32",
-              "--depth",
-              "1",
-              "--heads",
-              "1",
-              "--batch",
-              "8",
-              "--train-limit",
-              "24",
-              "--test-limit",
-              "8",
-              "--out",
-              out.string()} +
-         more;
-}
 /// Saved steps of a run.
 int saves(const fs::path& run) {
   int newest = 0;
@@ -53,16 +18,6 @@ int saves(const fs::path& run) {
   for (const auto& f : fs::directory_iterator(run / "checkpoints", none))
     if (f.path().extension() == ".json") newest = std::max(newest, std::stoi(f.path().stem().string().substr(5)));
   return newest;
-}
-
-std::string losses(const fs::path& run) {
-  std::string all;
-  std::istringstream lines(read_file(run / "metrics.jsonl"));
-  for (std::string line; std::getline(lines, line);)
-    if (const auto j = nlohmann::json::parse(line); j.contains("train_loss"))
-      all += j.at("train_loss").dump() + " " + j.at("test_loss").dump() + "\n";
-  REQUIRE(!all.empty());
-  return all;
 }
 
 }  // namespace
@@ -74,7 +29,7 @@ TEST_CASE("--kernels library: a library whose gradient is not finite costs one s
   // 27 steps: 20 in a row without an update would stop the run.
   const Args flags{"--kernels", "library", "--epochs", "9", "--checkpoint-seconds", "0"};
   const auto ended = [&](const std::string& library, const fs::path& out, const Args& more) {
-    return Command(training(cache, "library=" + library, out, flags + more)).wait();
+    return Command(short_training("emulated", cache, "library=" + library, out) + flags + more).wait();
   };
   const Ended never = ended("0", clean, {});
   INFO(never.all());
@@ -94,7 +49,7 @@ TEST_CASE("--kernels library: a library whose gradient is not finite costs one s
   // Stopped anywhere and resumed: the same numbers. A library that is taken after step 5 would give NaN at once.
   for (const int stop : {2, 8}) {
     fs::remove_all(run);
-    Command first(training(cache, "library=5", run, flags));
+    Command first(short_training("emulated", cache, "library=5", run) + flags);
     while (saves(run) < stop && !first.ended_within(std::chrono::milliseconds(1))) {}
     first.signal(SIGTERM);
     first.wait();
