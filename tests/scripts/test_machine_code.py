@@ -52,7 +52,9 @@ def compile_one(nvcc, source, file, arch, folder, options):
     base = folder / f"{file.parent.name}-{file.stem}-{arch}"
     flags = ["-std=c++20", "-O3", f"-I{source}", "-DEVERGRAD_BACKEND=cuda_backend", f"-arch={arch}", *options.get(file.stem, [])]
     cubin = base.with_suffix(".cubin")
-    done = subprocess.run([nvcc, *flags, "-Xptxas", "-v", "-cubin", "-o", cubin, file], capture_output=True, text=True)
+    stages = base.with_suffix(".stages")  # nvcc leaves the PTX there on its way to the cubin
+    stages.mkdir()
+    done = subprocess.run([nvcc, *flags, "-Xptxas", "-v", "-cubin", "--keep", "--keep-dir", stages, "-o", cubin, file], capture_output=True, text=True)
     if done.returncode:
         return done.stdout + done.stderr
     kernels, name, spilled = {}, None, 0
@@ -63,11 +65,9 @@ def compile_one(nvcc, source, file, arch, folder, options):
             spilled = int(m[4]) + int(m[5])
         elif name:
             kernels[name] = (int(m[6]), spilled)
-    ptx = base.with_suffix(".ptx")
-    done = subprocess.run([nvcc, *flags, "-ptx", "-o", ptx, file], capture_output=True, text=True)
-    if done.returncode:
-        return done.stdout + done.stderr
-    return ptx.read_text(), kernels
+    ptx = (stages / f"{file.stem}.ptx").read_text()
+    shutil.rmtree(stages)
+    return ptx, kernels
 
 
 def check(file, arch, result, problems, rows):
