@@ -15,6 +15,7 @@
 #include <memory>
 #include <mutex>
 
+#include "cuda/device/per_gpu.h"
 #include "cuda/device/runtime.h"
 #include "cuda/kernels/library.h"
 #include "cuda/kernels/operands.h"
@@ -128,21 +129,14 @@ Plan make_plan(cublasLtHandle_t handle, const Matmul& m, bool sums_bias) {
   return plan;
 }
 
-/// Handle and plans of one GPU. Never destroyed: at the end of the process the driver may be gone before.
+/// Handle and plans of one GPU.
 struct Library {
   explicit Library() { check_blas(cublasLtCreate(&handle), "starting"); }
   cublasLtHandle_t handle = nullptr;
   std::mutex mutex;  // pointers of a call are part of the description that the calls of a kind share
   std::map<std::string, Plan> plans;
 };
-Library& library() {
-  static std::mutex mutex;
-  static std::map<int, Library*> by_device;
-  const std::lock_guard lock(mutex);
-  Library*& l = by_device[current_device().index];
-  if (!l) l = new Library;
-  return *l;
-}
+Library& library() { return per_gpu<Library>(); }
 
 void sum_bias(const Matmul& m, Stream s) {
   const TensorView& x = m.epilogue == Epilogue::dgelu ? m.c : m.a;

@@ -14,6 +14,7 @@
 #include <mutex>
 
 #include "cuda/device/cudnn_graph.h"
+#include "cuda/device/per_gpu.h"
 #include "cuda/device/runtime.h"
 #include "cuda/kernels/library.h"
 #include "cuda/kernels/operands.h"
@@ -29,21 +30,14 @@ constexpr std::size_t kMostWorkspace = std::size_t(1) << 30;  // a batch of 256 
 std::string forward_name(std::size_t i) { return cat("cudnn-", i); }
 std::string backward_name(std::size_t i) { return cat("cudnn-backward-", i); }
 
-/// Handle and plans of one GPU. Never destroyed: at the end of the process the driver may be gone before.
+/// Handle and plans of one GPU.
 struct Library {
   Library() { check_cudnn(cudnnCreate(&handle), "starting"); }
   cudnnHandle_t handle = nullptr;
   std::mutex mutex;  // a handle has one stream at a time
   std::map<std::string, std::vector<CudnnPlan>> plans;
 };
-Library& library() {
-  static std::mutex mutex;
-  static std::map<int, Library*> by_device;
-  const std::lock_guard lock(mutex);
-  Library*& l = by_device[current_device().index];
-  if (!l) l = new Library;
-  return *l;
-}
+Library& library() { return per_gpu<Library>(); }
 
 /// What a call passes: tensors on the device, and numbers on the host that are read before execute() returns.
 struct Arguments {
