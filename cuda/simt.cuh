@@ -182,7 +182,7 @@ __device__ __forceinline__ T& dynamic_shared(EVERGRAD_SITE_ONLY) {
   static_assert(std::is_trivially_default_constructible_v<T> && std::is_trivially_destructible_v<T>,
                 "shared memory is not constructed: use a struct without member initialisers");
 #if defined(__CUDACC__)
-  extern __shared__ __align__(128) unsigned char evergrad_dynamic_shared[];
+  extern __shared__ __align__(1024) unsigned char evergrad_dynamic_shared[];  // as wgmma's panels need it
   return *reinterpret_cast<T*>(evergrad_dynamic_shared);
 #else
   return *static_cast<T*>(eg::emulated::dynamic_shared(sizeof(T), alignof(T), file, line));

@@ -1,6 +1,7 @@
 // cuda/device/choices.cpp - choices between kernels on a GPU: what identifies it, and its clock. NOT RUN ON A GPU YET.
 #include "cuda/choose.h"
 #include "cuda/device/runtime.h"
+#include "cuda/kernels/kernels.h"
 #include "cuda/kernels/library.h"
 #include "cuda/table.h"
 #include "engine/build_info.h"
@@ -50,9 +51,23 @@ Device current_device() {
   return {DeviceType::cuda, index};
 }
 bool is_recording(Stream stream) { return capturing(cuda_stream(stream)); }
+bool warpgroup_products() {
+#if defined(EVERGRAD_SM_90A)  // nvcc.cmake: among the architectures that the kernels are compiled for
+  int major = 0, minor = 0;
+  const int device = current_device().index;
+  check_cuda(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device),
+             "asking for the compute capability");
+  check_cuda(cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device),
+             "asking for the compute capability");
+  return major == 9 && minor == 0;
+#else
+  return false;
+#endif
+}
 
 std::vector<std::string> implementation_names() {
-  std::vector<std::string> names{"tile-128", "tile-64", "tensor-cores", "plain", "one-kernel", "two-kernels"};
+  std::vector<std::string> names{"tile-128",     "tile-64", "warpgroup-256", "warpgroup-128",
+                                 "tensor-cores", "plain",   "one-kernel",    "two-kernels"};
 #if defined(EVERGRAD_HAVE_CUBLASLT)
   for (std::string& name : cublaslt_names()) names.push_back(std::move(name));
 #endif

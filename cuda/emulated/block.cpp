@@ -44,6 +44,7 @@ void Block::run(const LaunchPlan& plan, std::int64_t index) {
   for (int t = 0; t < threads_; ++t) {
     Fiber& f = fibers_[std::size_t(t)];
     f.state = State::unstarted, f.copies.clear(), f.groups = 0;
+    f.products = {}, f.product_fences = 0;
   }
   const std::size_t warps = std::size_t(threads_ + 31) / 32;
   arrived_.assign(warps, 0), gone_.assign(warps, 0);
@@ -51,6 +52,7 @@ void Block::run(const LaunchPlan& plan, std::int64_t index) {
   if (threads_ % 64) runnable_.back() = (std::uint64_t(1) << (threads_ % 64)) - 1;
   blockIdx = index_, blockDim = b, gridDim = g;
   fill_shared(plan.shared_bytes);
+  ++run_;
   fault_.clear(), other_.clear();
   code_ = other_code_ = 0, bad_address_ = nullptr;
   if (watcher) watcher->begin_block(index, threads_);
@@ -94,6 +96,7 @@ void Block::entry() {
 void Block::finish_thread() {
   const int me = current_;
   Fiber& f = fibers_[std::size_t(me)];
+  check_products_done();
   if (!f.copies.empty())
     fault("the thread exits with asynchronous copies in flight; call cp_async_wait<0>() before the end", nullptr, 0);
   if (waiting_ > 0)

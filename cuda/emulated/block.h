@@ -61,6 +61,29 @@ struct Copy {
   std::uint32_t code;
 };
 
+/// Sums of a thread that warpgroup products in flight will change (warpgroup.cpp).
+struct Sums {
+  float* to;
+  std::vector<float> values;
+  int group;  // the last one that changes them
+};
+/// Operands of a product in flight, seen by one warp; kept with its first lane.
+struct Operands {
+  std::uint64_t a, b;  // descriptors
+  bool a_transposed, b_transposed;
+  int cols, group;
+  std::uint64_t hash;  // of their bytes
+  const char* file;
+  int line;
+  std::uint32_t code;
+};
+struct Products {
+  std::vector<Sums> sums;
+  std::vector<Operands> operands;
+  int groups = 0, begun = 0;
+  bool fenced = false;
+};
+
 enum class State : std::uint8_t { unstarted, ready, at_barrier, in_meeting, done };
 
 struct Fiber {
@@ -71,6 +94,8 @@ struct Fiber {
   Deposit deposit;
   std::vector<Copy> copies;
   int groups = 0;
+  Products products;
+  std::uint32_t product_fences = 0;
 };
 
 /// Everything that one OS thread needs to run blocks, one after another.
@@ -91,6 +116,11 @@ class Block {
   void copy_async(void* to, const void* from, bool valid, std::uint32_t code);
   void commit();
   void wait(int still_in_flight);
+  void fence_for_products() { ++fibers_[std::size_t(current_)].product_fences; }
+  Products& products(int thread) { return fibers_[std::size_t(thread)].products; }
+  /// What lies at an offset of the shared arena. A fault names `what` when 16 bytes there are not shared memory, or were
+  /// copied by a thread that has not called fence_for_products() since.
+  const char* product_operand(std::size_t offset, const char* what, const char* file, int line);
   bool in_shared(const void* p, std::size_t bytes) const;
   bool on_stack(int thread, const void* p) const { return stacks_[std::size_t(thread)]->holds(p); }
   /// Offset from the begin of the shared arena, or -1.
@@ -126,6 +156,7 @@ class Block {
   void release_barrier();
   void fill_shared(std::size_t dynamic_bytes);
   void poison_shared(bool poison);
+  void check_products_done();
   void count_switch() { progress_.store(progress_.load(std::memory_order_relaxed) + 1, std::memory_order_relaxed); }
   std::string where(int thread, const char* file, int line) const;
   std::string census() const;
@@ -155,6 +186,13 @@ class Block {
     std::size_t offset, bytes;
   };
   std::vector<Piece> pieces_;
+  /// Who copied 16 bytes of shared memory last, in which run of a block, and how often that thread had fenced before.
+  struct Landing {
+    std::uint32_t run = 0, fences = 0;
+    int thread = 0;
+  };
+  std::vector<Landing> landings_;
+  std::uint32_t run_ = 0;
 };
 
 /// The block that runs on this OS thread, or null between launches.

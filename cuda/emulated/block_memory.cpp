@@ -16,6 +16,7 @@
 namespace eg::emulated {
 namespace {
 constexpr std::size_t kSharedBytes = 512 << 10, kRedzone = 256;
+constexpr std::size_t kDynamic = 1024;  // where the dynamic part begins, behind a redzone: aligned as a GPU aligns it
 constexpr std::size_t kLimit = 227 << 10;  // what a block may have on Hopper; the launch wrapper refuses more
 }  // namespace
 
@@ -24,6 +25,7 @@ Block::Block() {
       ::mmap(nullptr, kSharedBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (memory == MAP_FAILED) throw std::bad_alloc();
   shared_ = static_cast<char*>(memory);
+  landings_.resize(kSharedBytes / 16);
   watchdog::add(this);
 }
 Block::~Block() {
@@ -34,10 +36,10 @@ Block::~Block() {
 
 void Block::fill_shared(std::size_t dynamic_bytes) {
   unpoison(shared_, kSharedBytes);
-  const std::size_t used_before = std::max(used_, kRedzone * 2 + dynamic_bytes);
-  std::memset(shared_, 0xFF, std::min(kSharedBytes, used_before + kRedzone));
+  const std::size_t begin = kDynamic - kRedzone, used_before = std::max(used_, kDynamic + dynamic_bytes + kRedzone);
+  std::memset(shared_ + begin, 0xFF, std::min(kSharedBytes, used_before + kRedzone) - begin);
   dynamic_bytes_ = dynamic_bytes;
-  used_ = (kRedzone + dynamic_bytes + kRedzone + 127) / 128 * 128;
+  used_ = (kDynamic + dynamic_bytes + kRedzone + 127) / 128 * 128;
   pieces_.clear();
   poison_shared(true);
 }
@@ -45,7 +47,7 @@ void Block::fill_shared(std::size_t dynamic_bytes) {
 void Block::poison_shared(bool on) {
   if (!on) return unpoison(shared_, kSharedBytes);
   poison(shared_, kSharedBytes);
-  unpoison(shared_ + kRedzone, dynamic_bytes_);
+  unpoison(shared_ + kDynamic, dynamic_bytes_);
 }
 
 void* Block::dynamic_shared(std::size_t bytes, std::size_t alignment, const char* file, int line) {
@@ -53,8 +55,9 @@ void* Block::dynamic_shared(std::size_t bytes, std::size_t alignment, const char
     fault(cat("dynamic_shared of ", bytes, " bytes, but the launch gives ", dynamic_bytes_,
               "; pass sizeof the struct to launch()"),
           file, line);
-  if (alignment > 128) fault(cat("dynamic shared memory is aligned to 128 bytes, not to ", alignment), file, line);
-  return shared_ + kRedzone;
+  if (alignment > kDynamic)
+    fault(cat("dynamic shared memory is aligned to ", kDynamic, " bytes, not to ", alignment), file, line);
+  return shared_ + kDynamic;
 }
 
 void* Block::static_shared(const void* key, std::size_t bytes, std::size_t alignment, const char* file, int line) {
@@ -76,7 +79,7 @@ void* Block::static_shared(const void* key, std::size_t bytes, std::size_t align
 
 bool Block::in_shared(const void* p, std::size_t bytes) const {
   const auto at = reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(shared_);
-  if (at >= kRedzone && at + bytes <= kRedzone + dynamic_bytes_) return true;
+  if (at >= kDynamic && at + bytes <= kDynamic + dynamic_bytes_) return true;
   for (const Piece& piece : pieces_)
     if (at >= piece.offset && at + bytes <= piece.offset + piece.bytes) return true;
   return false;
@@ -89,7 +92,7 @@ std::int64_t Block::shared_offset(const void* p) const {
 
 std::string Block::describe_shared(const void* p) const {
   const auto at = std::size_t(reinterpret_cast<std::uintptr_t>(p) - reinterpret_cast<std::uintptr_t>(shared_));
-  std::size_t start = kRedzone, bytes = dynamic_bytes_;
+  std::size_t start = kDynamic, bytes = dynamic_bytes_;
   const char* kind = "dynamic";
   for (const Piece& piece : pieces_)
     if (at + kRedzone / 2 >= piece.offset) start = piece.offset, bytes = piece.bytes, kind = "static";
@@ -119,8 +122,22 @@ void Block::wait(int still_in_flight) {
       std::memcpy(c.to, c.from, 16);
     else
       std::memset(c.to, 0, 16);
+    landings_[std::size_t(shared_offset(c.to)) / 16] = {run_, f.product_fences, current_};
   }
   f.copies.resize(kept);
+}
+
+const char* Block::product_operand(std::size_t offset, const char* what, const char* file, int line) {
+  const char* const p = shared_ + offset;
+  if (!in_shared(p, 16))
+    fault(cat("warpgroup_mma: its operand ", what, " reaches ", describe_shared(p), "; see panel_descriptor()"), file,
+          line);
+  const Landing& l = landings_[offset / 16];
+  if (l.run == run_ && l.fences == fibers_[std::size_t(l.thread)].product_fences)
+    fault(cat("warpgroup_mma: thread ", l.thread, " copied ", describe_shared(p), ", of operand ", what,
+              ", and has not called fence_for_products() since: on a GPU the product may not see it"),
+          file, line);
+  return p;
 }
 
 }  // namespace eg::emulated

@@ -16,6 +16,7 @@ namespace eg::emulated_backend {
 
 Device current_device() { return {DeviceType::emulated, 0}; }
 bool is_recording(Stream) { return emulated::Streams::instance().recording(); }
+bool warpgroup_products() { return true; }
 
 void add_library_ways(const std::string&, const Matmul&, std::vector<Way<Matmul>>*) {}
 void add_library_ways(const std::string&, const AttentionFwd&, std::vector<Way<AttentionFwd>>*) {}
@@ -34,7 +35,8 @@ void add_library_ways(const std::string&, const AttentionBwd& a, std::vector<Way
        }});
 }
 std::vector<std::string> implementation_names() {
-  std::vector<std::string> names{"tile-128", "tile-64", "tensor-cores", "plain", "one-kernel", "two-kernels"};
+  std::vector<std::string> names{"tile-128",     "tile-64", "warpgroup-256", "warpgroup-128",
+                                 "tensor-cores", "plain",   "one-kernel",    "two-kernels"};
   if (emulated::settings().library) names.push_back("library-backward");
   return names;
 }

@@ -83,6 +83,16 @@ void cp_async_wait(int still_in_flight, const char* file, int line);
 void load_matrix(std::uint32_t* registers, int count, bool transposed, const void* row, const char* file, int line);
 void mma_16816(float* d, const std::uint32_t* a, const std::uint32_t* b, const char* file, int line);
 
+// Products of a warpgroup (cuda/wgmma.cuh, warpgroup.cpp).
+/// Offset in the block's shared memory, as the address of a GPU's shared window.
+std::uint32_t shared_address(const void* p, const char* file, int line);
+void fence_for_products(const char* file, int line);
+void warpgroup_fence(const char* file, int line);
+void warpgroup_commit(const char* file, int line);
+void warpgroup_wait(int still_in_flight, const char* file, int line);
+void warpgroup_mma(float* d, int cols, std::uint64_t a, bool a_transposed, std::uint64_t b, bool b_transposed, bool add,
+                   const char* file, int line);
+
 // Bits of 4- or 8-byte values. A shuffle of anything else is a mistake on the GPU too.
 template <class T>
 __forceinline__ std::uint64_t to_bits(T v) {

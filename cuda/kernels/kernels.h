@@ -15,4 +15,10 @@ namespace eg::EVERGRAD_BACKEND {
 EVERGRAD_FOR_EACH_KERNEL(EVERGRAD_ENTRY)
 #undef EVERGRAD_ENTRY
 
+/// Whether the current device multiplies by warpgroups (cuda/wgmma.cuh: compute capability 9.0) and this build has code for
+/// it. Each backend answers (device/choices.cpp, emulated/choices.cpp).
+bool warpgroup_products();
+/// matmul() by warpgroups, tiles of 128 x 256, where they are (else Error{usage}); bf16 operands, rows of 16-byte pieces.
+void matmul_by_warpgroups(const Matmul& args, Stream stream);
+
 }  // namespace eg::EVERGRAD_BACKEND

@@ -16,10 +16,9 @@
 namespace eg::EVERGRAD_BACKEND {
 namespace {
 
-// Of an H100; only used to decide on tiles and splits. FLOP a microsecond of one multiprocessor: what its shared memory can
-// feed (docs/benchmarks/gpu-analysis.md); bytes a microsecond of its memory.
+// Of an H100; only used to decide on tiles and splits. Bytes a microsecond of its memory.
 constexpr std::int64_t kProcessors = 132, kMostSplits = 64, kLeastDepth = 512;
-constexpr double kLargeRate = 3.74e6, kSmallRate = 2.8e6, kBandwidth = 3e6;
+constexpr double kBandwidth = 3e6;
 
 MatmulParams params_of(const Matmul& m) {
   MatmulParams p;
@@ -56,19 +55,32 @@ void check_shapes(const Matmul& m) {
   });
 }
 
-constexpr const char *kLarge = "tile-128", *kSmall = "tile-64", *kPlain = "plain";
-
 std::int64_t tiles_of(const MatmulParams& p, const MatmulTile& t) {
   return ((p.rows + t.rows - 1) / t.rows) * ((p.cols + t.cols - 1) / t.cols);
 }
 
-enum class HandKernel { large, small, plain };
+using KernelOf = MatmulKernel (*)(bool transpose_a, bool transpose_b);
+/// One of our kernels.
+struct HandKernel {
+  const char* name;
+  const MatmulTile& tile;
+  KernelOf kernel;
+};
+const HandKernel kLarge{"tile-128", kLargeTile,
+                        [](bool ta, bool tb) { return matmul_tensor_core_kernel(true, ta, tb); }};
+const HandKernel kSmall{"tile-64", kSmallTile,
+                        [](bool ta, bool tb) { return matmul_tensor_core_kernel(false, ta, tb); }};
+const HandKernel kPlain{"plain", kPlainTile, [](bool, bool) { return matmul_plain_kernel(); }};
+const HandKernel kWarpgroupWide{"warpgroup-256", kWarpgroupWideTile,
+                                [](bool ta, bool tb) { return matmul_warpgroup_kernel(true, ta, tb); }};
+const HandKernel kWarpgroup{"warpgroup-128", kWarpgroupTile,
+                            [](bool ta, bool tb) { return matmul_warpgroup_kernel(false, ta, tb); }};
 
 /// A bound on the time, for comparing: rounds of blocks over the multiprocessors, and parts that are written and read again.
 double microseconds(const MatmulParams& p, const MatmulTile& tile, std::int64_t splits) {
-  const double rate = tile.rows == kLargeTile.rows ? kLargeRate : kSmallRate;
   const double rounds = double(ceil_div<std::int64_t>(tiles_of(p, tile) * splits, kProcessors));
-  const double block = 2.0 * double(tile.rows * tile.cols) * double(ceil_div<std::int64_t>(p.depth, splits)) / rate;
+  const double block =
+      2.0 * double(tile.rows * tile.cols) * double(ceil_div<std::int64_t>(p.depth, splits)) / tile.rate;
   return rounds * block + (splits > 1 ? 8.0 * double(splits * p.rows * p.cols) / kBandwidth : 0.0);
 }
 
@@ -82,21 +94,19 @@ std::int64_t splits_of(const MatmulParams& p, const MatmulTile& tile) {
 }
 
 /// The rule without measurements: large tiles while they give half of the multiprocessors something to do, or where cut in
-/// depth they are quicker.
-HandKernel rule(const Matmul& m, const MatmulParams& p) {
-  if (!tensor_cores_can(m)) return HandKernel::plain;
-  if (tiles_of(p, kLargeTile) * 2 > kProcessors) return HandKernel::large;
+/// depth they are quicker. Warpgroups never: their bits would differ from other cards', and no measurement asks for it yet.
+const HandKernel& rule(const Matmul& m, const MatmulParams& p) {
+  if (!tensor_cores_can(m)) return kPlain;
+  if (tiles_of(p, kLargeTile) * 2 > kProcessors) return kLarge;
   const std::int64_t large = splits_of(p, kLargeTile), small = splits_of(p, kSmallTile);
-  return large > 1 && microseconds(p, kLargeTile, large) < microseconds(p, kSmallTile, small) ? HandKernel::large
-                                                                                              : HandKernel::small;
+  return large > 1 && microseconds(p, kLargeTile, large) < microseconds(p, kSmallTile, small) ? kLarge : kSmall;
 }
 
-void by_hand(const Matmul& m, HandKernel which, Stream s) {
+void by_hand(const Matmul& m, const HandKernel& which, Stream s) {
   MatmulParams p = params_of(m);
-  const bool tensor_cores = which != HandKernel::plain, large = which == HandKernel::large;
-  const MatmulTile tile = !tensor_cores ? kPlainTile : large ? kLargeTile : kSmallTile;
-  const MatmulKernel kernel =
-      tensor_cores ? matmul_tensor_core_kernel(large, m.transpose_a, m.transpose_b) : matmul_plain_kernel();
+  const bool tensor_cores = &which != &kPlain;
+  const MatmulTile& tile = which.tile;
+  const MatmulKernel kernel = which.kernel(m.transpose_a, m.transpose_b);
   const std::int64_t blocks = tiles_of(p, tile);
   const std::int64_t splits = splits_of(p, tile);
   const std::int64_t row_tiles = ceil_div<std::int64_t>(p.rows, tile.rows),
@@ -126,10 +136,8 @@ void by_hand(const Matmul& m, HandKernel which, Stream s) {
   }
 }
 
-const char* name_of(HandKernel k) { return k == HandKernel::large ? kLarge : k == HandKernel::small ? kSmall : kPlain; }
-
 /// All that the ways and their speed depend on: shapes, forms, types, what follows, alignment.
-std::string call_of(const Matmul& m, const MatmulParams& p, HandKernel ours) {
+std::string call_of(const Matmul& m, const MatmulParams& p, const HandKernel& ours) {
   constexpr const char* ends[] = {"", " bias", " bias-gelu", " dgelu", " bias-grad-a"};
   static_assert(int(Epilogue::bias_grad_a) == 4);
   const bool gelu = m.epilogue == Epilogue::bias_gelu || m.epilogue == Epilogue::dgelu;
@@ -138,7 +146,7 @@ std::string call_of(const Matmul& m, const MatmulParams& p, HandKernel ours) {
           m.a.dtype, "*", m.b.dtype, "->", m.c.dtype, m.accumulate ? " added" : "", ends[int(m.epilogue)]);
   if (gelu) text += m.gelu == GeluKind::tanh ? "-tanh" : "-erf";
   if (m.bias_grad) text += cat(" db:", m.bias_grad.dtype, m.accumulate_bias_grad ? "+" : "");
-  if (ours == HandKernel::plain) text += " plain";
+  if (&ours == &kPlain) text += " plain";
   return text + (wide_access({&m.a, &m.b, &m.c, &m.bias, &m.aux, &m.bias_grad}) ? "" : " unaligned");
 }
 
@@ -149,21 +157,35 @@ Trial<Matmul>::Outputs outputs_of(const Matmul& m) {
   return outputs;
 }
 
-std::vector<Way<Matmul>> ways_of(HandKernel ours) {
-  const auto by = [](HandKernel k) {
-    return Way<Matmul>{{name_of(k)}, [k](const Matmul& a, Stream s) { by_hand(a, k, s); }};
+std::vector<Way<Matmul>> ways_of(const HandKernel& ours) {
+  const auto by = [](const HandKernel& k) {
+    return Way<Matmul>{{k.name}, [&k](const Matmul& a, Stream s) { by_hand(a, k, s); }};
   };
   std::vector<Way<Matmul>> ways{by(ours)};
-  if (ours != HandKernel::plain) ways.push_back(by(ours == HandKernel::large ? HandKernel::small : HandKernel::large));
+  if (&ours == &kPlain) return ways;
+  ways.push_back(by(&ours == &kLarge ? kSmall : kLarge));
+  if (warpgroup_products()) ways.push_back(by(kWarpgroupWide)), ways.push_back(by(kWarpgroup));
   return ways;
 }
 
 }  // namespace
 
+void matmul_by_warpgroups(const Matmul& m, Stream s) {
+  check_shapes(m);
+  check(warpgroup_products() && tensor_cores_can(m), Kind::usage, [&] {
+    return cat(
+        "matmul_by_warpgroups: takes bf16 with rows of whole 16-byte pieces, on a GPU of compute capability 9.0 that "
+        "this "
+        "build has code for; got ",
+        m.a, " and ", m.b);
+  });
+  by_hand(m, kWarpgroupWide, s);
+}
+
 void matmul(const Matmul& m, Stream s) {
   check_shapes(m);
   const MatmulParams p = params_of(m);
-  const HandKernel ours = rule(m, p);
+  const HandKernel& ours = rule(m, p);
   KernelChoices& choices = kernel_choices(current_device());
   if (!choices.active() || m.c.size() == 0) return by_hand(m, ours, s);
   const std::string call = call_of(m, p, ours);

@@ -23,16 +23,22 @@ struct MatmulParams {
 };
 using MatmulKernel = void (*)(MatmulParams);
 
-/// Tile of a tensor-core kernel. Its block covers rows x cols of c; grid (row tiles x column tiles, 1, splits).
+/// Tile of a kernel. Its block covers rows x cols of c; grid (row tiles x column tiles, 1, splits). `rate`: FLOP a
+/// microsecond that a multiprocessor of an H100 cannot exceed with it (docs/benchmarks/gpu-analysis.md), for comparing.
 struct MatmulTile {
   int rows, cols, threads;
   std::size_t shared_bytes;
+  double rate;
 };
-inline constexpr MatmulTile kLargeTile = {128, 128, 256, 3 * (128 + 128) * 32 * 2};
-inline constexpr MatmulTile kSmallTile = {64, 64, 128, 3 * (64 + 64) * 32 * 2};
-inline constexpr MatmulTile kPlainTile = {64, 64, 256, 0};
+inline constexpr MatmulTile kLargeTile = {128, 128, 256, 3 * (128 + 128) * 32 * 2, 3.74e6};
+inline constexpr MatmulTile kSmallTile = {64, 64, 128, 3 * (64 + 64) * 32 * 2, 2.8e6};
+inline constexpr MatmulTile kPlainTile = {64, 64, 256, 0, 2.8e6};
+inline constexpr MatmulTile kWarpgroupWideTile = {128, 256, 256, 4 * (128 + 256) * 64 * 2 + 1024, 5.98e6};
+inline constexpr MatmulTile kWarpgroupTile = {128, 128, 256, 3 * (128 + 128) * 64 * 2 + 1024, 5.98e6};
 
 MatmulKernel matmul_tensor_core_kernel(bool large, bool transpose_a, bool transpose_b);
+/// Hopper's warpgroup products; only where warpgroup_products() (kernels.h) says so.
+MatmulKernel matmul_warpgroup_kernel(bool wide, bool transpose_a, bool transpose_b);
 /// Any types and alignment, fp32 arithmetic.
 MatmulKernel matmul_plain_kernel();
 

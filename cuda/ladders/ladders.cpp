@@ -40,6 +40,12 @@ double product_asks(const Matmul& m) {
   const double outputs = double(m.c.rows()) * double(m.c.cols());
   return outputs * double(m.a.cols()) * 4.0 / kSide + 2.0 * outputs;
 }
+/// Tiles of 128 x 256.
+double warpgroups_ask(const Matmul& m) { return (product_asks<128>(m) + product_asks<256>(m)) / 2.0; }
+void product_by_warpgroups(const Matmul& m, Stream s) {
+  product_of(m);
+  matmul_by_warpgroups(m, s);
+}
 void product_trains(const Matmul& m, Stream s) {
   product_of(m);
   matmul(m, s);
@@ -58,6 +64,9 @@ const Rung<Matmul> kMatmul[] = {
      product<product_by_ldmatrix, kLadderWide, 128, 1>, product_asks<kLadderWide>},
     {"trains", "asynchronous copies run two steps ahead, tiles of 128 x 128, wide stores (kernels/matmul.cu)",
      product_trains, product_asks<128>},
+    // Last, because not every GPU has it.
+    {"warpgroups", "four warps multiply tiles of shared memory while they fetch the next (kernels/matmul_warpgroup.cu)",
+     product_by_warpgroups, warpgroups_ask},
 };
 
 // ---- attention ----
@@ -166,7 +175,8 @@ double arithmetic(const TensorView& out, DType dtype, int rounds, Stream s) {
 }  // namespace
 
 const Ladders& device_ladders() {
-  static const Ladders all{kMatmul, kAttention, kLayerNorm, arithmetic};
+  static const Ladders all{std::span(kMatmul).first(std::size(kMatmul) - (warpgroup_products() ? 0 : 1)), kAttention,
+                           kLayerNorm, arithmetic};
   return all;
 }
 

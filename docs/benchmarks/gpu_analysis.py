@@ -24,7 +24,9 @@ BEGIN, END = "<!-- tables: gpu_analysis.py -->", "<!-- end of tables -->"
 
 TFLOPS, GBPS = 790.0, 3000.0  # a product of 8192 x 8192 x 8192 and a copy, measured on an H100
 PROCESSORS, WARPS, REGISTERS, SHARED, CLOCK = 132, 64, 65536, 228 * 1024, 1.83e9  # clock: 989 TFLOP/s = 132 x 4096 x it
-RATE = {128: 3.74e6, 64: 2.8e6}  # FLOP a microsecond of one, as the rule of cuda/kernels/matmul.cpp has them
+# FLOP a microsecond of one, as cuda/kernels/matmul.h has them
+RATE = {128: 3.74e6, 64: 2.8e6}
+WARPGROUP_RATE = 5.98e6
 SHARED_PER_CYCLE = 128  # bytes of a multiprocessor's shared memory: 32 banks of 4
 LDSM_CYCLES = 512 // SHARED_PER_CYCLE  # a load of four 8 x 8 matrices of bf16
 TOKENS, BATCH, WIDTH, HEADS = 197, 256, 768, 12
@@ -36,6 +38,8 @@ SHORT_QUERIES = math.ceil(TOKENS / 32) * 32
 KERNELS = {
     "matmul 128": ("matmul", r"matmul_deviceILi128E", 256, 3 * (128 + 128) * 32 * 2),
     "matmul 64": ("matmul", r"matmul_deviceILi64E", 128, 3 * (64 + 64) * 32 * 2),
+    "warpgroup 256": ("matmul_warpgroup", r"matmul_warpgroup_deviceILi256E", 256, 4 * (128 + 256) * 64 * 2 + 1024),
+    "warpgroup 128": ("matmul_warpgroup", r"matmul_warpgroup_deviceILi128E", 256, 3 * (128 + 128) * 64 * 2 + 1024),
     "attention_fwd": ("attention_fwd", r"attention_fwd_deviceILi64E", 7 * 32, 2 * ATTENTION_TOKENS * (72 * 2 + 4)),
     "attention_bwd": ("attention_bwd_short", r"attention_bwd_short_deviceILi64ELi1E", 13 * 32,
                       2 * (ATTENTION_TOKENS * 72 + 4 * 32 * 72 + 2 * ATTENTION_TOKENS * 40) + 8 * SHORT_QUERIES),
@@ -110,33 +114,63 @@ def filled(blocks):
     return blocks / PROCESSORS / math.ceil(blocks / PROCESSORS)
 
 
+def in_rounds(rows, depth, columns, tile, splits, rate):
+    """Microseconds of a product by the rule of cuda/kernels/matmul.cpp: rounds of blocks, and parts that are written and read again."""
+    rounds = math.ceil(tiles_of(rows, columns, tile) * splits / PROCESSORS)
+    return rounds * 2 * tile[0] * tile[1] * math.ceil(depth / splits) / rate + (8 * splits * rows * columns / 3e6 if splits > 1 else 0)
+
+
+def tiles_of(rows, columns, tile):
+    return math.ceil(rows / tile[0]) * math.ceil(columns / tile[1])
+
+
+def splits_of(name, rows, depth, columns, tile, rate):
+    """Only sums without an epilogue are cut in depth."""
+    most = max(1, min(depth // 512, 64)) if name.endswith("d weight") else 1
+    return min(range(1, most + 1), key=lambda s: in_rounds(rows, depth, columns, tile, s, rate))
+
+
+def extra_bytes(name, rows, columns, tile, splits):
+    """Parts in fp32, written and read: of the product, and of the gradient of a bias."""
+    extra = 2 * splits * rows * columns * 4 if splits > 1 else 0
+    if name.endswith("d weight"):
+        extra += 2 * splits * math.ceil(columns / tile[1]) * rows * 4
+    elif "GELU'" in name:
+        extra += 2 * math.ceil(rows / tile[0]) * columns * 4
+    return extra
+
+
 def product_as_built(name, o, code):
-    """The rule of cuda/kernels/matmul.cpp, and what its kernel does to shared memory."""
+    """What the rule of cuda/kernels/matmul.cpp takes, and what that kernel does to shared memory."""
     rows, depth, columns = (int(x) for x in o["shape"].split(" x "))
-    tiles_of = lambda side: math.ceil(rows / side) * math.ceil(columns / side)
 
-    def microseconds(side, splits):
-        rounds, block = math.ceil(tiles_of(side) * splits / PROCESSORS), 2 * side * side * math.ceil(depth / splits) / RATE[side]
-        return rounds * block + (8 * splits * rows * columns / 3e6 if splits > 1 else 0)
+    def best(side):
+        splits = splits_of(name, rows, depth, columns, (side, side), RATE[side])
+        return splits, in_rounds(rows, depth, columns, (side, side), splits, RATE[side])
 
-    def splits_of(side):
-        return min(range(1, max(1, min(depth // 512, 64)) + 1), key=lambda s: microseconds(side, s)) if name.endswith("d weight") else 1
-
-    cut = splits_of(128) > 1 and microseconds(128, splits_of(128)) < microseconds(64, splits_of(64))
-    side = 128 if tiles_of(128) * 2 > PROCESSORS or cut else 64
-    kernel, tiles, depth_steps = f"matmul {side}", tiles_of(side), math.ceil(depth / 32)
-    splits = splits_of(side)
+    cut = best(128)[0] > 1 and best(128)[1] < best(64)[1]
+    side = 128 if tiles_of(rows, columns, (128, 128)) * 2 > PROCESSORS or cut else 64
+    kernel, tiles, splits = f"matmul {side}", tiles_of(rows, columns, (side, side)), best(side)[0]
     products, loads, _ = code["instructions"][kernel]  # of a warp, for the same step
     warps = KERNELS[kernel][2] // 32
     reads, writes = warps * loads * LDSM_CYCLES, 2 * side * 32 * 2 // SHARED_PER_CYCLE  # of one step of 32 along the depth
-    extra = 2 * splits * rows * columns * 4 if splits > 1 else 0  # parts in fp32, written and read
-    if name.endswith("d weight"):
-        extra += 2 * splits * math.ceil(columns / side) * rows * 4  # parts of the bias gradient
-    elif "GELU'" in name:
-        extra += 2 * math.ceil(rows / side) * columns * 4
-    return {"kernel": kernel, "computed": math.ceil(rows / side) * math.ceil(columns / side) * side * side / (rows * columns), "extra": extra,
-            "blocks": tiles * splits, "ratio": products / loads, "shared": tiles * depth_steps * (reads + writes) / PROCESSORS / CLOCK * 1e3,
+    return {"kernel": kernel, "computed": tiles * side * side / (rows * columns), "extra": extra_bytes(name, rows, columns, (side, side), splits),
+            "blocks": tiles * splits, "ratio": products / loads, "shared": tiles * math.ceil(depth / 32) * (reads + writes) / PROCESSORS / CLOCK * 1e3,
             "l2": (2 * side) * 2 / (2 * side * side)}
+
+
+def product_by_warpgroups(name, o, columns_of_tile):
+    """cuda/kernels/matmul_warpgroup.cu: of a step of 16 each of two warpgroups reads 64 rows of a and all columns of b."""
+    rows, depth, columns = (int(x) for x in o["shape"].split(" x "))
+    tile = (128, columns_of_tile)
+    tiles, splits = tiles_of(rows, columns, tile), splits_of(name, rows, depth, columns, tile, WARPGROUP_RATE)
+    cycles = 2 * (64 + tile[1]) * 16 * 2 / SHARED_PER_CYCLE + (tile[0] + tile[1]) * 16 * 2 / SHARED_PER_CYCLE
+    fill = filled(tiles * splits)
+    flops, size = whole_call(o)
+    computed = tiles * tile[0] * tile[1] / (rows * columns)
+    bounds = ((size + extra_bytes(name, rows, columns, tile, splits)) / GBPS * 1e-6, flops * computed / TFLOPS * 1e-9 / fill,
+              tiles * math.ceil(depth / 16) * cycles / PROCESSORS / CLOCK * 1e3 / fill)
+    return {"blocks": tiles * splits, "fill": fill, "bound": max(bounds), "l2": flops * (tile[0] + tile[1]) * 2 / (2 * tile[0] * tile[1])}
 
 
 def attention_as_built(kernel, code):
@@ -199,6 +233,14 @@ def tables(evergrad, code):
               f"{r['flops'] * r['l2'] / r['accept'] * 1e-9:.1f}" if r["l2"] else ""] for r in rows]
     bounds = [[r["name"], *(f"{ms:.3f}" if ms else "" for ms in r["bounds"].values()), f"{r['bound']:.3f}", f"{r['accept']:.3f}" if r["listed"] else f"({r['accept']:.2f})",
                f"**{r['bound'] / r['accept']:.2f}**" if r["bound"] > r["accept"] else f"{r['bound'] / r['accept']:.2f}"] for r in rows]
+    groups = []
+    for name, (part, operation, kind, accept, listed) in ROWS.items():
+        if kind == "product":
+            cells = [name]
+            for wide in (256, 128):
+                g = product_by_warpgroups(name, adamw[part, operation], wide)
+                cells += [str(g["blocks"]), f"{100 * g['fill']:.0f}%", f"{g['l2'] / accept * 1e-9:.1f}", f"{g['bound']:.3f}", f"{g['bound'] / accept:.2f}"]
+            groups.append(cells)
     seats = []
     for kernel, (_, _, threads, shared) in KERNELS.items():
         blocks, warps, limit = occupancy(kernel, code["registers"][kernel])
@@ -215,8 +257,10 @@ def tables(evergrad, code):
         table(["operation", "kernel", "FLOPs / needed", "bytes / needed", "blocks", "fill", "HMMA per LDSM", "L2 TB/s if accepted"], built),
         "### Below which time it cannot be: arithmetic, not measured",
         table(["operation", "memory ms", "tensor cores ms", "shared memory ms", "bound ms", "accepted ms", "bound / accepted"], bounds),
+        "### The same products by warpgroups: tiles of 128 x 256, and of 128 x 128",
+        table(["operation", *(f"{wide}: {what}" for wide in (256, 128) for what in ("blocks", "fill", "L2 TB/s", "bound ms", "/ accepted"))], groups),
         "### What fits on a multiprocessor",
-        table(["kernel", "threads", "registers", "shared KiB", "blocks", "warps", "limited by", "HMMA : LDSM", "16-byte copies"], seats),
+        table(["kernel", "threads", "registers", "shared KiB", "blocks", "warps", "limited by", "products : LDSM", "16-byte copies"], seats),
         "### The update, whole model", table(["", "MB", "floor ms"], update)])
 
 

@@ -20,9 +20,11 @@ FLOORS = {"qkv": 0.226, "proj": 0.075, "fc1 + bias + GELU": 0.301, "fc2": 0.301,
           "fc1: d weight": 0.301, "attention": 0.103 + LSE, "attention, backward": 0.207 + LSE, "residual + norm": 0.103, "residual + norm, backward": 0.103}
 STEP, ADAMW, RING_PASSES = 42.4, 0.87, 0.101
 SOURCES = {  # file: what the script takes from it
-    "cuda/kernels/matmul.h": r"kLargeTile = \{128, 128, 256, 3 \* \(128 \+ 128\) \* 32 \* 2\}",
+    "cuda/kernels/matmul.h": r"kLargeTile = \{128, 128, 256, 3 \* \(128 \+ 128\) \* 32 \* 2, 3\.74e6\};[\s\S]*kSmallTile = \{64, .*, 2\.8e6\};[\s\S]*"
+                             r"kWarpgroupWideTile = \{128, 256, 256, 4 \* \(128 \+ 256\) \* 64 \* 2 \+ 1024, 5\.98e6\};\s+"
+                             r"inline constexpr MatmulTile kWarpgroupTile = \{128, 128, 256, 3 \* \(128 \+ 128\) \* 64 \* 2 \+ 1024, 5\.98e6\}",
     "cuda/kernels/matmul.cpp": r"kProcessors = 132, kMostSplits = 64, kLeastDepth = 512;\s+"
-                               r"constexpr double kLargeRate = 3\.74e6, kSmallRate = 2\.8e6, kBandwidth = 3e6;[\s\S]*tiles_of\(p, kLargeTile\) \* 2 > kProcessors",
+                               r"constexpr double kBandwidth = 3e6;[\s\S]*tiles_of\(p, kLargeTile\) \* 2 > kProcessors",
     "cuda/kernels/attention.h": r"return width <= 64 \? 8 : 4[\s\S]*case 64: return groups == 1 \? 16 : 12[\s\S]*kShortQueries = 32",
     "cuda/kernels/layer_norm.h": r"kNormWarps = 4[\s\S]*packs < 4 \? 4 : 3",
 }

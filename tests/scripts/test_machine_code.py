@@ -3,7 +3,8 @@
 
     tests/scripts/test_machine_code.py [--source DIR] [--build DIR] [--only NAME] [--table]
 
-Fails when a file does not compile, when any kernel spills registers, when the PTX of a kernel family lacks the instructions that
+Fails when a file does not compile, when any kernel spills registers, when ptxas runs products of a warpgroup one after another
+that were to run on their own, when the PTX of a kernel family lacks the instructions that
 its design stands on (tensor cores, matrix loads, asynchronous copies, wide loads), or when a kernel that must give the host's bits
 has fused multiply-adds. Files are compiled with the options that cuda/device/CMakeLists.txt gives them. Leaves the cubins in BUILD/machine_code, where test_sass.py reads the opcodes,
 and the registers of every kernel in registers.json there, for docs/benchmarks/gpu_analysis.py. Without nvcc it exits 77 (skipped).
@@ -26,6 +27,11 @@ WIDE = {"wide loads": r"ld\.global(\.nc)?(\.[a-zA-Z0-9:_]+)*\.v[24]\."}
 # file: what its PTX must hold (tests/scripts/test_sass.py: what ptxas makes of it)
 WANTED = {"attention_fwd": MMA, "attention_bwd": MMA, "attention_bwd_short": MMA, "matmul": MMA,
           "layer_norm": WIDE, "optimizer": WIDE, "arrow": WIDE}
+# The same, for Hopper alone.
+WARPGROUPS = {"warpgroup products": r"wgmma\.mma_async\.sync\.aligned\.m64n(128|256)k16\.f32\.bf16\.bf16",
+              "fences for them": r"fence\.proxy\.async\.shared::cta", "asynchronous copies": MMA["asynchronous copies"]}
+WANTED_HOPPER = {"matmul_warpgroup": WARPGROUPS}
+SERIALIZED = r"\(C75\d\d\)[^\n]*"  # ptxas: "Potential Performance Loss: wgmma.mma_async instructions are serialized ..."
 # Files whose kernels give the host's bits: no fused multiply-add in double in their PTX (a division's own, which rounds as the
 # host's, are younger than PTX; functions of the library that a kernel calls stand beside it).
 EXACT = ["arrow_solve"]
@@ -57,6 +63,8 @@ def compile_one(nvcc, source, file, arch, folder, options):
     done = subprocess.run([nvcc, *flags, "-Xptxas", "-v", "-cubin", "--keep", "--keep-dir", stages, "-o", cubin, file], capture_output=True, text=True)
     if done.returncode:
         return done.stdout + done.stderr
+    if serialized := re.search(SERIALIZED, done.stderr):
+        return serialized[0]
     kernels, name, spilled = {}, None, 0
     for m in REPORT.finditer(done.stderr):
         if m[1]:
@@ -81,7 +89,8 @@ def check(file, arch, result, problems, rows):
         rows.append((file.name, arch, name, registers, spilled))
         if spilled:
             problems.append(f"{file.name}, {arch}: {name} spills {spilled} bytes ({registers} registers)")
-    wanted = WANTED.get(file.stem, {}) if file.parent.name == "kernels" else {}  # ladders need not be fast
+    of_card = WANTED_HOPPER if arch == "sm_90a" else {}
+    wanted = {**WANTED, **of_card}.get(file.stem, {}) if file.parent.name == "kernels" else {}  # ladders need not be fast
     for what, pattern in wanted.items():
         count = len(re.findall(pattern, ptx))
         print(f"{file.name:24s} {arch:7s} {what:20s} {count}")

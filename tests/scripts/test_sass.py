@@ -4,7 +4,7 @@
     tests/scripts/test_sass.py --build DIR [--table]
 
 Every kernel on tensor cores must have its matrix products as HMMA (at least as many as its tile needs), its operands by LDSM of
-four matrices, and every asynchronous copy 16 bytes wide and past the first-level cache (LDGSTS.E.BYPASS.128): PTX says what was
+four matrices, or both at once as HGMMA, which reads shared memory itself, and every asynchronous copy 16 bytes wide and past the first-level cache (LDGSTS.E.BYPASS.128): PTX says what was
 asked for, ptxas may still have split it. Leaves the counts in BUILD/machine_code/instructions.json. Needs nvdisasm: NVDISASM=FILE, on the PATH, or from NVIDIA's Python package
 nvidia-cuda-nvdisasm; exits 77 (skipped) where there is none, or no machine code to read.
 """
@@ -18,6 +18,7 @@ import subprocess
 import sys
 
 HMMA, LDSM, COPY, WIDE_COPY = r"\bHMMA\.16816\.F32\.BF16\b", r"\bLDSM\.16\.MT?88\.4\b", r"\bLDGSTS\b", r"\bLDGSTS\.E\.BYPASS\.128\b"
+HGMMA = r"\bHGMMA\.64x(128|256)x16\.F32\.BF16\b"
 WIDE_LOAD = r"\bLDG\.E\.128\b"
 
 
@@ -31,6 +32,11 @@ def products_of_head(m):
     return 2 * (int(m["d"]) // 8)
 
 
+def products_of_step(m):
+    """A warpgroup's 64 rows by all columns at once, four times along a depth of 64."""
+    return 4
+
+
 # file: (its kernels on tensor cores, by mangled name; the least number of products that one must have)
 TENSOR = {
     "matmul": (re.compile(r"13matmul_deviceILi\d+ELi\d+ELi(?P<m>\d+)ELi(?P<n>\d+)E"), products_of_tile),
@@ -38,6 +44,9 @@ TENSOR = {
     "attention_bwd": (re.compile(r"attention_bwd_(queries|keys)_deviceILi(?P<d>\d+)E"), products_of_head),
     "attention_bwd_short": (re.compile(r"26attention_bwd_short_deviceILi(?P<d>\d+)E"), products_of_head),
 }
+# Files of one architecture alone: elsewhere their kernels only stop.
+HOPPER = {"matmul_warpgroup": (re.compile(r"23matmul_warpgroup_deviceILi(?P<n>\d+)E"), products_of_step)}
+TENSOR.update(HOPPER)
 WIDE = ["layer_norm", "optimizer", "arrow"]  # files that must load 16 bytes at a time
 
 
@@ -60,12 +69,13 @@ def kernels_of(nvdisasm, cubin):
     return dict(zip(parts[1::2], parts[2::2]))
 
 
-def check_kernel(where, name, code, least, problems):
+def check_kernel(where, name, code, least, problems, hopper=False):
     """Counts of one kernel; what is wrong with them goes to problems."""
-    count = {what: len(re.findall(pattern, code)) for what, pattern in (("HMMA", HMMA), ("LDSM", LDSM), ("copies", COPY), ("wide copies", WIDE_COPY))}
-    if count["HMMA"] < least:
-        problems.append(f"{where}: {name} has {count['HMMA']} products (HMMA.16816.F32.BF16); its tile needs {least}")
-    if count["LDSM"] == 0:
+    product = HGMMA if hopper else HMMA
+    count = {what: len(re.findall(pattern, code)) for what, pattern in (("products", product), ("LDSM", LDSM), ("copies", COPY), ("wide copies", WIDE_COPY))}
+    if count["products"] < least:
+        problems.append(f"{where}: {name} has {count['products']} products ({product}); its tile needs {least}")
+    if count["LDSM"] == 0 and not hopper:
         problems.append(f"{where}: {name} has no load of four matrices (LDSM.16.M88.4)")
     if count["copies"] == 0 or count["wide copies"] != count["copies"]:
         problems.append(f"{where}: {name}: of {count['copies']} asynchronous copies (LDGSTS) {count['wide copies']} are 16 bytes wide")
@@ -88,8 +98,8 @@ def check_file(nvdisasm, cubin, table, problems, counts):
         if not match:
             continue
         found += 1
-        count = check_kernel(where, name, code, TENSOR[stem][1](match), problems)
-        counts.setdefault(arch, {}).setdefault(stem, {})[name] = [count["HMMA"], count["LDSM"], count["wide copies"]]
+        count = check_kernel(where, name, code, TENSOR[stem][1](match), problems, stem in HOPPER)
+        counts.setdefault(arch, {}).setdefault(stem, {})[name] = [count["products"], count["LDSM"], count["wide copies"]]
         for what, n in count.items():
             total[what] = total.get(what, 0) + n
         if table:
@@ -107,6 +117,11 @@ def try_itself():
         problems = []
         check_kernel("planted", "kernel", code, 1, problems)
         assert len(problems) == wrong, (code, problems)
+    good = "HGMMA.64x256x16.F32.BF16 R24\nLDGSTS.E.BYPASS.128 [R1]\n"
+    for code, wrong in ((good, 0), (good.replace("x16.F32", "x8.F32"), 1), (good.replace("HGMMA", "HMMA"), 1)):
+        problems = []
+        check_kernel("planted", "kernel", code, 1, problems, hopper=True)
+        assert len(problems) == wrong, (code, problems)
 
 
 def main():
@@ -120,7 +135,8 @@ def main():
     if not nvdisasm:
         print("SKIPPED: no nvdisasm on the PATH, in NVDISASM or in a Python package (pip install nvidia-cuda-nvdisasm)")
         return 77
-    cubins = sorted(c for c in folder.glob("kernels-*.cubin") if c.stem.split("-")[1] in (*TENSOR, *WIDE))
+    cubins = sorted(c for c in folder.glob("kernels-*.cubin") if c.stem.split("-")[1] in (*TENSOR, *WIDE)
+                    and (c.stem.split("-")[1] not in HOPPER or c.stem.endswith("sm_90a")))
     if not cubins:
         print(f"SKIPPED: no machine code in {folder}: test_machine_code.py, which needs nvcc, has not left any")
         return 77
