@@ -7,31 +7,15 @@
 #include <string>
 #include <vector>
 
-#include "data/loader.h"
-#include "engine/tensor.h"
+#include "apps/step_inputs.h"
 
 namespace eg {
 
 class Watchdog;
 
-/// What a step reads from its batch, on the trainer's device. All but images may be absent.
-struct StepInputs {
-  std::int64_t count = 0;         // images of this rank
-  std::int64_t global_count = 0;  // of all ranks: what the mean loss is divided by
-  bool shared = false;            // the batch is spread over ranks: gradients and sums are all of theirs
-  Tensor images;                  // u8 [B, C, S, S]
-  Tensor crop;                    // i32 [B, 3]
-  Tensor labels;                  // i32 [B]
-  Tensor soft_labels;             // stat [B, K]; instead of labels
-  Tensor class_mask;              // u8 [K]
-};
 struct StepOutputs {
   std::vector<Tensor> losses, corrects;  // one of each per micro-batch
 };
-
-/// The batch's memory as it is where the device can read it (valid while the batch is), else copies in the device's
-/// pool, which are on their way when this returns.
-StepInputs inputs_of(const Batch& batch, const Tensor& class_mask, std::int64_t classes, Device device);
 
 /// Runs steps. On a host device every step is run as it is given. On others the first step of a signature (which
 /// inputs, of which shapes) runs plainly and fills the memory pools, the second is recorded, and all further ones are
@@ -39,7 +23,7 @@ StepInputs inputs_of(const Batch& batch, const Tensor& class_mask, std::int64_t 
 class StepGraph {
  public:
   using Body = std::function<void(const StepInputs&, StepOutputs&)>;
-  StepGraph(Device device, bool record) : device_(device), record_(record) {}
+  StepGraph(Device device, bool record) : device_(device), record_(record), ahead_(device) {}
   ~StepGraph();
   StepGraph(const StepGraph&) = delete;
   StepGraph& operator=(const StepGraph&) = delete;
@@ -47,6 +31,10 @@ class StepGraph {
   /// `body` only enqueues work that is a function of the inputs and of device memory. The outputs are valid until the
   /// next run. Says once on standard error why a device that should record does not.
   const StepOutputs& run(const Batch& batch, const Tensor& class_mask, std::int64_t classes, const Body& body);
+  /// Begins to copy the next batch to the device, beside the step that runs.
+  void upload_ahead(const Batch& next, std::int64_t classes) { ahead_.begin(next, classes); }
+  /// How many batches were on the device when their step began.
+  std::int64_t uploaded_ahead() const { return ahead_.taken(); }
   std::int64_t replays() const { return replays_; }
   /// What was recorded is no longer what a step does: every signature begins anew. The outputs of the last run are gone.
   void forget();
@@ -68,6 +56,7 @@ class StepGraph {
 
   Device device_;
   bool record_;
+  UploadAhead ahead_;
   Watchdog* dog_ = nullptr;
   std::function<bool(bool)> agree_;
   std::int64_t replays_ = 0;

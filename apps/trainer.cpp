@@ -276,7 +276,7 @@ void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) 
   if (ema_) ema_->update(ctx);
 }
 
-StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& class_mask) {
+StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& class_mask, const Batch* next) {
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
   if (probe_) {
     probe_->offer(batch, *ranks_);
@@ -285,7 +285,7 @@ StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& cla
   StepResult result;
   const std::int64_t updates = optimizer_->updates_from_batch(ctx);
   for (std::int64_t i = 0; i < updates; ++i) {
-    const StepResult r = update(batch, lr_factor, class_mask);
+    const StepResult r = update(batch, lr_factor, class_mask, i + 1 == updates ? next : nullptr);
     if (i == 0)
       result = r;
     else
@@ -294,7 +294,7 @@ StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& cla
   return result;
 }
 
-StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& class_mask) {
+StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& class_mask, const Batch* next) {
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
   ctx.images = batch.global_count;  // here, because a replayed step is not enqueued again
   record().first_sample = std::int64_t(batch.first_sample);
@@ -307,6 +307,7 @@ StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& c
                                       [&](const StepInputs& in, StepOutputs& outputs) { enqueue(in, outputs, ctx); });
 
   to_gather_ = bool(divided_);
+  if (next) graph_.upload_ahead(*next, model_.config.classes);
 
   const InPart finishing(config_.listener, StepPart::finish);
   results_.read(out, device_record_);

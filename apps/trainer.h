@@ -88,9 +88,10 @@ class Trainer {
   /// (LoaderConfig::ranks), then sums, gradients and what is thrown are the same on all of them.
   ///
   /// One update from one batch; several, or none (count 0), where the method says so: then the result is the first one's.
-  /// lr_factor: the schedule's value relative to the base rate. class_mask: u8 [K] or empty.
+  /// lr_factor: the schedule's value relative to the base rate. class_mask: u8 [K] or empty. next: the batch that will be given
+  /// next, where it is known already (Loader::ahead): it is copied to the device beside this step.
   /// Throws Diverged when the loss is not finite, or after 20 skipped updates in a row.
-  StepResult step(const Batch& batch, double lr_factor, const Tensor& class_mask = {});
+  StepResult step(const Batch& batch, double lr_factor, const Tensor& class_mask = {}, const Batch* next = nullptr);
   /// Forward only, on the moving average where there is one. Counts from the loader's current position to the epoch's
   /// end. Throws Diverged when the loss is not finite: an accuracy of such a network would mean nothing.
   Evaluation evaluate(Loader& loader, const Tensor& class_mask = {});
@@ -125,6 +126,7 @@ class Trainer {
   std::uint64_t seed() const { return config_.seed; }
   /// Steps that were replayed from a recording.
   std::int64_t replays() const { return graph_.replays(); }
+  std::int64_t uploaded_ahead() const { return graph_.uploaded_ahead(); }
 
   /// Throws Error{usage} when the ranks' weights are not the same, bit for bit: then they no longer train one network.
   void check_ranks_agree();
@@ -150,7 +152,7 @@ class Trainer {
   StepRecord& record() { return *static_cast<StepRecord*>(host_record_.data()); }
   void gather_weights();
   void upload_record();
-  StepResult update(const Batch& batch, double lr_factor, const Tensor& class_mask);
+  StepResult update(const Batch& batch, double lr_factor, const Tensor& class_mask, const Batch* next);
   struct Loss {
     Tensor reported, total;  // cross-entropy; with what the network adds to it, which is what learns
   };

@@ -2,6 +2,7 @@
 // the slots in the same order. A slot is refilled only after the consumer has moved past it, so the queue is bounded.
 #include "data/loader.h"
 
+#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <cstring>
@@ -137,6 +138,8 @@ struct Loader::State {
   }
 
   void fill(std::int64_t ticket, Batch& b, Scratch& scratch) {
+    static std::atomic<std::uint64_t> fillings{0};
+    b.serial = ++fillings;
     b.epoch = ticket / batches;
     b.index = ticket % batches;
     const std::int64_t begin = b.index * config.batch;
@@ -261,6 +264,15 @@ struct Loader::State {
     return &slot.batch;
   }
 
+  /// Behind an epoch's last batch next() returns null once, and then the batch that is returned here.
+  const Batch* ahead() {
+    if (!holding || config.workers == 0) return nullptr;
+    const std::lock_guard lock(mutex);
+    const std::int64_t ticket = consumed + 1;
+    const Slot& slot = slots[std::size_t(ticket) % slots.size()];
+    return ticket < last_ticket() && slot.ticket == ticket && !slot.error ? &slot.batch : nullptr;
+  }
+
   std::shared_ptr<const Dataset> data;
   SampleSet samples;
   LoaderConfig config;
@@ -287,6 +299,7 @@ Loader::Loader(std::shared_ptr<const Dataset> data, SampleSet samples, const Tra
 Loader::~Loader() = default;
 
 const Batch* Loader::next() { return state_->next(); }
+const Batch* Loader::ahead() { return state_->ahead(); }
 
 void Loader::seek(std::int64_t epoch, std::int64_t batch) {
   State& s = *state_;

@@ -49,6 +49,7 @@ struct Batch {
   int ranks = 1;                  // that share it; 1: every rank that loads it has all of it
   int channels = 0, size = 0;
   std::int64_t epoch = 0, index = 0;    // batch number within the epoch
+  std::uint64_t serial = 0;             // of this filling, unique in the process; 0: no loader filled it
   std::uint64_t first_sample = 0;       // global sample number of image 0: epoch x samples + position; images follow on
   AlignedBytes images;                  // u8 [count, channels, size, size]
   std::vector<std::int32_t> labels;     // [count]; with soft labels: the label of the larger share
@@ -70,6 +71,9 @@ class Loader {
   /// The next batch; null once at every epoch's end (then the next epoch begins). What a worker threw is thrown here;
   /// the loader is then at its end until seek().
   const Batch* next();
+  /// What the call of next() after this batch will return, where a worker has it ready; null: not yet, or there is none. Valid as
+  /// long as that will be.
+  const Batch* ahead();
   /// Continue with this batch. batch may equal batches_per_epoch(): then next() returns null first.
   void seek(std::int64_t epoch, std::int64_t batch);
 

@@ -18,7 +18,7 @@ Batch copy_of(const Batch& b) {
   Batch c;
   c.count = b.count, c.global_count = b.global_count, c.ranks = b.ranks;
   c.channels = b.channels, c.size = b.size;
-  c.epoch = b.epoch, c.index = b.index, c.first_sample = b.first_sample;
+  c.epoch = b.epoch, c.index = b.index, c.first_sample = b.first_sample, c.serial = b.serial;
   c.images.resize(b.images.size());
   if (b.images.size() > 0) std::memcpy(c.images.data(), b.images.data(), b.images.size());
   c.labels = b.labels, c.soft_labels = b.soft_labels, c.crop = b.crop, c.positions = b.positions;

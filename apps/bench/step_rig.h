@@ -38,7 +38,10 @@ class StepRig {
           std::shared_ptr<Collectives> ranks = nullptr, StepListener* listener = nullptr);
   /// The prepared batches, one after the other and around again.
   const Batch& next() { return batches_[at_++ % batches_.size()]; }
-  void step() { trainer_->step(next(), 1.0); }
+  void step() {
+    const Batch& batch = next();
+    trainer_->step(batch, 1.0, {}, &batches_[at_ % batches_.size()]);
+  }
   /// Past ARROW's window (8 steps of the base optimizer) and the pool's first allocations.
   void warm_up() {
     for (int i = 0; i < 10; ++i) step();

@@ -23,7 +23,7 @@
 namespace eg::emulated {
 
 /// What EVERGRAD_EMULATED says: "workers=2,schedule=random:7,streams=lazy:3,shared=99,fastest=tile-64,library=5", any part of
-/// it (shared in KiB).
+/// it (shared in KiB). Of lazy streams seeds 1, 4, 7 ... run the others as late as possible, 2, 5, 8 ... as early.
 struct Settings {
   int workers = 0;  // most OS threads that run blocks; 0: as many as evergrad uses threads
   Schedule schedule;
@@ -104,7 +104,8 @@ class Streams {
   bool can_run(const StreamState& s) const;
   void run_one(StreamState& s);
   void drop(StreamState& s);
-  StreamState* draw();
+  /// The stream whose next operation runs, while `awaited` is synchronised; null: none can.
+  StreamState* draw(StreamState& awaited);
 
   StreamState main_;
   std::vector<std::unique_ptr<StreamState>> streams_;

@@ -2,6 +2,7 @@
 #include "data/loader.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstring>
 #include <set>
 #include <thread>
@@ -98,6 +99,32 @@ TEST_CASE("loader: every image once per epoch, the last partial batch included, 
   c.shuffle = false;
   Loader in_order(d, everything(*d), {}, c);
   CHECK(in_order.next()->positions == std::vector<std::int64_t>{0, 1, 2, 3, 4, 5, 6, 7});
+}
+
+TEST_CASE("loader: the batch ahead is the one that comes next, over an epoch's end too") {
+  const auto d = images();
+  LoaderConfig c = plain(8, 1);
+  c.workers = 2, c.prefetch = 2, c.epochs = 2;
+  Loader loader(d, everything(*d), {}, c);
+  CHECK(loader.ahead() == nullptr);  // nothing has been asked for yet
+  std::set<std::uint64_t> serials;
+  int batches = 0;
+  const Batch* announced = nullptr;
+  for (int epoch = 0; epoch < 2; ++epoch)
+    while (const Batch* b = loader.next()) {
+      if (announced) CHECK(b == announced);
+      CHECK(serials.insert(b->serial).second);
+      const bool last = ++batches == 14;
+      announced = loader.ahead();
+      for (int i = 0; i < 2000 && !announced && !last; ++i)
+        std::this_thread::sleep_for(std::chrono::milliseconds(1)), announced = loader.ahead();
+      CHECK((announced == nullptr) == last);
+    }
+  CHECK(batches == 14);
+  c.workers = 0;
+  Loader alone(d, everything(*d), {}, c);
+  alone.next();
+  CHECK(alone.ahead() == nullptr);
 }
 
 TEST_CASE("loader: workers change nothing, with every augmentation on") {
