@@ -88,7 +88,7 @@ Trainer::Trainer(const TrainerConfig& config)
   graph_.watched_by(watchdog_of(*ranks_));
   if (ranks_->size() > 1) graph_.agreed_by([this](bool failed) { return on_any_rank(*ranks_, failed); });
   buckets_.emplace(params_, arena_, config.vit.depth, ranks_, GradientBuckets::kLeastBytes, config.reduce_bf16);
-  const Division division = buckets_->division();
+  const Division& division = shares_.emplace(buckets_->division());
   if (config.zero && ranks_->size() > 1) {
     check_divides(config.method);
     division_ = division;
@@ -98,7 +98,14 @@ Trainer::Trainer(const TrainerConfig& config)
     for (const Segment& s : all_gradients_)
       if (const Division::Piece own = p.within(s.begin, s.end); own.size > 0)
         own_gradients_.push_back({own.begin, own.begin + own.size});
-  optimizer_ = make_optimizer(config.method, {params_, &arena_, config.vit.depth, division_ ? &*division_ : nullptr},
+  // Ranks whose sums have an order take those over elements by the same pieces with --zero 0 as with --zero 1.
+  const bool by_pieces = ranks_->size() > 1 && (division_ || ranks_->deterministic());
+  optimizer_ = make_optimizer(config.method,
+                              {.list = params_,
+                               .arena = &arena_,
+                               .depth = config.vit.depth,
+                               .division = division_ ? &*division_ : nullptr,
+                               .sums = by_pieces ? &*shares_ : nullptr},
                               config.lr, config.weight_decay);
   check(ranks_->size() == 1 || !model_.config.prompts.batchwise || !model_.config.prompts.pool, Kind::usage, [&] {
     return cat(to_text(config.method),

@@ -181,7 +181,8 @@ class Trainer {
   std::vector<Segment> all_gradients_, own_gradients_;  // all that is trained; of this rank's pieces
   std::shared_ptr<Collectives> ranks_;
   std::optional<GradientBuckets> buckets_;
-  std::optional<Division> division_;         // --zero 1, and there are others
+  std::optional<Division> shares_;           // of the arena: what each rank adds up
+  std::optional<Division> division_;         // the same, with --zero 1, and there are others
   std::unique_ptr<DividedWeights> divided_;  // then
   bool to_gather_ = false;                   // weights that ranks have updated since they gathered them
   StepGraph graph_;

@@ -12,17 +12,18 @@
 
 namespace eg {
 
-/// ring[next][0..P) = grad; gram[next][j] = gram[j][next] = <grad, ring[j]> for all committed j and next itself, summed
-/// in double in a fixed order.
+/// ring[next][begin..begin+n) = grad; gram[next][j] = gram[j][next] = <grad, ring[j]> over these n elements, for all committed
+/// j and next itself, summed in double in an order that n alone fixes: the same elements give the same bits wherever they lie.
 struct ArrowObserve {
-  TensorView grad;  // [P] f32 or bf16 (f64): the slice of the gradient arena
-  TensorView ring;  // [W+1, P], the gradient's dtype, or bf16
-  TensorView gram;  // f64 [W+1, W+1]: this tensor's own Gram matrix
+  TensorView grad;         // [n] f32 or bf16 (f64): the slice of the gradient arena; may be empty, whose sums are 0
+  TensorView ring;         // [W+1, P], the gradient's dtype, or bf16
+  std::int64_t begin = 0;  // of the P elements of a column
+  TensorView gram;         // f64 [W+1, W+1]: this tensor's own Gram matrix; absent: the ring is all that is written
   const ArrowState* state = nullptr;
   // The general form (methods.md A.3.2, "general right-hand side") preconditions a vector v that is not a column of the
   // window: the exact gradient beside a rounded ring, or the momentum. It needs, beside the Gram row, what only a pass
   // over the parameters can give:
-  TensorView vector;  // [P]: the momentum before this step; absent when v is the gradient itself
+  TensorView vector;  // [n]: the momentum before this step; absent when v is the gradient itself
   // f64 [W+4]: <grad, ring[j]> of the slots that gram gets; then <grad, grad>, <grad, vector>, <ring[next], vector>
   TensorView dots;
 };

@@ -27,6 +27,13 @@ namespace {
 
 constexpr int kBaseSlot = 0, kArrowSlot = 1;
 
+/// What is observed of a target at once, and may be a piece of it (arrow_division.h).
+struct Observed {
+  TensorView grad, momentum;
+  std::int64_t begin = 0;  // of what this rank keeps of the target
+  bool summed = true;
+};
+
 /// Targets that share a window, with everything a solve needs. Device memory throughout.
 struct Group {
   std::string name;
@@ -34,9 +41,10 @@ struct Group {
   std::vector<Tensor> rings;    // one per target, [W+1, P]
   std::vector<Tensor> momenta;  // one per target, [P], or none
   Tensor grams, dots, state;
-  Tensor all_grams, all_dots;          // summed over the ranks that divide the arena; without them the same tensors
-  std::vector<ArrowTarget> views;      // one per target
-  std::vector<ArrowTarget> not_empty;  // of these, where a rank has no part of some
+  Tensor all_grams, all_dots;                   // summed over ranks; where these do not share sums the same tensors
+  std::vector<std::vector<Observed>> observed;  // per target
+  std::vector<ArrowTarget> targets_here;        // of which this rank keeps something
+  std::vector<ArrowTarget> base_summed, base_others;  // pieces of these: those that this rank adds up, and the rest
   std::int64_t parameters = 0;
   int first_block = 0;  // whose gradient is final last
 };
@@ -67,7 +75,6 @@ class Arrow final : public Optimizer {
  private:
   std::int64_t sums_of(const Group& g) const;
   void build_group(Group& g, std::int64_t at);
-  void visit_grams(Group& g, const std::function<void(const std::string&, Tensor&)>& visit);
   void observe(Group& g, std::size_t index, Stream stream);
   void solve(Group& g, const StepContext& ctx, Stream stream);
   void update_group(Group& g, const StepContext& ctx, Stream stream);
@@ -87,11 +94,11 @@ class Arrow final : public Optimizer {
   std::vector<Group> groups_;
   std::vector<ArenaPiece> rest_;  // what is left to the base optimizer
   std::vector<Units> units_;
-  const Division* const division_;               // or null
-  Tensor m_, v_;                                 // of everything that this rank updates, with base=adamw
-  Tensor sums_, all_sums_;                       // every group's grams and dots; summed over ranks
-  Tensor base_norms_;                            // f64 [groups], on their way between ranks
-  std::vector<std::function<void()>> restored_;  // what takes this rank's part of the sums that were visited
+  const Division* const division_;  // or null
+  const Division* const summed_;    // or null: Parameters::sums
+  Tensor m_, v_;                    // of everything that this rank updates, with base=adamw
+  Tensor sums_, all_sums_;          // every group's grams and dots; summed over ranks
+  Tensor base_norms_;               // f64 [groups], on their way between ranks
   SideStream observing_;
 };
 
@@ -101,6 +108,7 @@ Arrow::Arrow(ArrowSettings settings, const Parameters& p, double lr)
       lr_(lr),
       device_(p.arena->device),
       division_(p.division),
+      summed_(s_.in_backward ? nullptr : p.sums),
       observing_(p.arena->device) {
   check(!division_ || !s_.in_backward, Kind::usage, [&] {
     return cat(name(),
@@ -117,7 +125,7 @@ Arrow::Arrow(ArrowSettings settings, const Parameters& p, double lr)
   std::int64_t numbers = 0;
   for (const Group& g : groups_) numbers += sums_of(g);
   all_sums_ = sums_ = Tensor::zeros({numbers}, DType::f64, device_);
-  if (division_)
+  if (summed_)
     all_sums_ = sums_.clone(), base_norms_ = Tensor::zeros({std::int64_t(groups_.size())}, DType::f64, device_);
   numbers = 0;
   for (Group& g : groups_) build_group(g, numbers), numbers += sums_of(g);
@@ -158,15 +166,29 @@ void Arrow::build_group(Group& g, std::int64_t at) {
     const DType type = s_.bf16_ring ? DType::bf16 : arena_.grad.dtype();
     g.rings.push_back(Tensor::zeros({slots, t.size}, type, device_));
     if (s_.momentum > 0.0) g.momenta.push_back(Tensor::zeros({t.size}, arena_.master_type(), device_));
-    g.views.push_back({.weight = ArenaPiece{t.begin, t.size, t.own, {}}.master(arena_),
-                       .grad = ArenaPiece::view(arena_.grad, t.begin, t.size),
-                       .work = ArenaPiece::view(arena_.work, t.begin, t.size),
-                       .ring = g.rings.back().view(),
-                       .m = needs_base() ? ArenaPiece::view(m_, t.own, t.size) : TensorView{},
-                       .v = needs_base() ? ArenaPiece::view(v_, t.own, t.size) : TensorView{},
-                       .momentum = s_.momentum > 0.0 ? g.momenta.back().view() : TensorView{},
-                       .weight_decay = target.decays ? float(s_.weight_decay) : 0.0f});
-    if (t.size) g.not_empty.push_back(g.views.back());
+    const auto base_of = [&](const Division::Piece& piece) {
+      return ArrowTarget{.weight = ArenaPiece{piece.begin, piece.size, piece.own, {}}.master(arena_),
+                         .grad = ArenaPiece::view(arena_.grad, piece.begin, piece.size),
+                         .m = needs_base() ? ArenaPiece::view(m_, piece.own, piece.size) : TensorView{},
+                         .v = needs_base() ? ArenaPiece::view(v_, piece.own, piece.size) : TensorView{}};
+    };
+    ArrowTarget whole = base_of(t);
+    whole.work = ArenaPiece::view(arena_.work, t.begin, t.size), whole.ring = g.rings.back().view();
+    if (s_.momentum > 0.0) whole.momentum = g.momenta.back().view();
+    whole.weight_decay = target.decays ? float(s_.weight_decay) : 0.0f;
+    if (t.size) g.targets_here.push_back(whole);
+    g.observed.emplace_back();
+    for (const auto& [piece, summed] : stretches_of(summed_, t)) {
+      if (piece.size) (summed ? g.base_summed : g.base_others).push_back(base_of(piece));
+      // Where a rank has nothing to add, its row of the Gram matrix still becomes zero.
+      if (!piece.size && !summed) continue;
+      const std::int64_t begin = piece.begin - t.begin;
+      g.observed.back().push_back(
+          {.grad = ArenaPiece::view(arena_.grad, piece.begin, piece.size),
+           .momentum = s_.momentum > 0.0 ? ArenaPiece::view(g.momenta.back(), begin, piece.size) : TensorView{},
+           .begin = begin,
+           .summed = summed});
+    }
     g.parameters += target.size;
   }
   const auto below = [](const ArrowRun& a, const ArrowRun& b) { return a.block < b.block; };
@@ -174,7 +196,6 @@ void Arrow::build_group(Group& g, std::int64_t at) {
 }
 
 void Arrow::prepare(StepContext& ctx) {
-  restored_.clear();
   ctx.host_step->slot[kBaseSlot].lr = lr_ * ctx.lr_factor;
   ctx.host_step->slot[kArrowSlot].lr = (s_.lr < 0.0 ? lr_ : s_.lr) * ctx.lr_factor;
   if (!s_.in_backward) return;
@@ -187,13 +208,15 @@ void Arrow::prepare(StepContext& ctx) {
 
 void Arrow::observe(Group& g, std::size_t index, Stream stream) {
   const std::int64_t slots = s_.solve.window + 1;
-  const ArrowTarget& t = g.views[index];
-  if (t.weight.size() == 0) return;
-  ArrowObserve a{.grad = t.grad, .ring = t.ring, .state = state_of(g)};
-  a.gram = {g.grams.data_as<double>() + std::int64_t(index) * slots * slots, DType::f64, {slots, slots}};
-  if (g.dots) a.dots = {g.dots.data_as<double>() + std::int64_t(index) * (slots + 3), DType::f64, {slots + 3}};
-  if (s_.precondition_momentum) a.vector = t.momentum;
-  EVERGRAD_CALL(device_, arrow_observe, a, stream);
+  for (const Observed& o : g.observed[index]) {
+    ArrowObserve a{.grad = o.grad, .ring = g.rings[index].view(), .begin = o.begin, .state = state_of(g)};
+    if (o.summed) {
+      a.gram = {g.grams.data_as<double>() + std::int64_t(index) * slots * slots, DType::f64, {slots, slots}};
+      if (g.dots) a.dots = {g.dots.data_as<double>() + std::int64_t(index) * (slots + 3), DType::f64, {slots + 3}};
+      if (s_.precondition_momentum) a.vector = o.momentum;
+    }
+    EVERGRAD_CALL(device_, arrow_observe, a, stream);
+  }
 }
 
 void Arrow::on_gradient_final(int block, StepContext& ctx) {
@@ -221,22 +244,24 @@ void Arrow::solve(Group& g, const StepContext& ctx, Stream stream) {
                            .step = ctx.device_step,
                            .state = state},
                 stream);
-  if (needs_base() && !g.not_empty.empty())
-    EVERGRAD_CALL(device_, arrow_base,
-                  ArrowBase{.targets = g.not_empty,
-                            .step = ctx.device_step,
-                            .state = state,
-                            .slot = kArrowSlot,
-                            .beta1 = s_.beta1,
-                            .beta2 = s_.beta2,
-                            .eps = s_.eps},
-                  stream);
+  if (!needs_base()) return;
+  for (const auto* const targets : {&g.base_others, &g.base_summed})  // the norm is the last call's
+    if (!targets->empty() || targets == &g.base_summed)
+      EVERGRAD_CALL(device_, arrow_base,
+                    ArrowBase{.targets = *targets,
+                              .step = ctx.device_step,
+                              .state = state,
+                              .slot = kArrowSlot,
+                              .beta1 = s_.beta1,
+                              .beta2 = s_.beta2,
+                              .eps = s_.eps},
+                    stream);
 }
 
 void Arrow::update_group(Group& g, const StepContext& ctx, Stream stream) {
-  if (g.not_empty.empty()) return;
+  if (g.targets_here.empty()) return;
   EVERGRAD_CALL(device_, arrow_update,
-                ArrowUpdate{.targets = g.not_empty,
+                ArrowUpdate{.targets = g.targets_here,
                             .step = ctx.device_step,
                             .state = state_of(g),
                             .slot = kArrowSlot,
@@ -308,7 +333,7 @@ void Arrow::units_replaced(int block) {
 /// What ranks have of the inner products of their elements becomes what all have.
 void Arrow::add_up_windows(Stream stream) {
   runtime(device_).copy_within(all_sums_.data(), sums_.data(), sums_.bytes(), stream);
-  division_->ranks->all_reduce(all_sums_.data(), all_sums_.size(), DType::f64, stream);
+  summed_->ranks->all_reduce(all_sums_.data(), all_sums_.size(), DType::f64, stream);
 }
 
 /// The same for the norms of the base's direction, which lie in the groups' states.
@@ -318,16 +343,16 @@ void Arrow::add_up_base_norms(Stream stream) {
     runtime(device_).copy_within(to, from, sizeof(double), stream);
   };
   for (std::size_t i = 0; i < groups_.size(); ++i) copy(norms + i, &state_of(groups_[i])->norm_sq_base);
-  division_->ranks->all_reduce(norms, base_norms_.size(), DType::f64, stream);
+  summed_->ranks->all_reduce(norms, base_norms_.size(), DType::f64, stream);
   for (std::size_t i = 0; i < groups_.size(); ++i) copy(&state_of(groups_[i])->norm_sq_base, norms + i);
 }
 
 void Arrow::step(StepContext& ctx) {
   observing_.join(ctx.stream);
   if (!s_.in_backward) {
-    if (division_) add_up_windows(ctx.stream);
+    if (summed_) add_up_windows(ctx.stream);
     for (Group& g : groups_) solve(g, ctx, ctx.stream);
-    if (division_ && needs_base()) add_up_base_norms(ctx.stream);
+    if (summed_ && needs_base()) add_up_base_norms(ctx.stream);
     for (Group& g : groups_) update_group(g, ctx, ctx.stream);
   }
   update_rest(ctx);
@@ -367,11 +392,10 @@ void Arrow::task_boundary(StepContext& ctx, bool keep_state) {
 }
 
 void Arrow::visit_state(const std::function<void(const std::string&, Tensor&)>& visit) {
-  restored_.clear();
   if (m_) visit("m", m_), visit("v", v_);
   for (Group& g : groups_) {
     visit(cat(g.name, ".state"), g.state);
-    visit_grams(g, visit);
+    visit(cat(g.name, ".gram"), g.all_grams);
     for (std::size_t i = 0; i < g.rings.size(); ++i) visit(ring_name(g, g.targets[i]), g.rings[i]);
     for (std::size_t i = 0; i < g.momenta.size(); ++i) visit(momentum_name(g, g.targets[i]), g.momenta[i]);
   }
@@ -388,21 +412,11 @@ std::optional<TensorPart> Arrow::kept_part(const std::string& name) const {
   return std::nullopt;
 }
 
-/// Whole in a checkpoint, because it is small: the sum of what ranks have; read back, the first rank has all of it.
-void Arrow::visit_grams(Group& g, const std::function<void(const std::string&, Tensor&)>& visit) {
-  const std::string name = cat(g.name, ".gram");
-  if (!division_) return visit(name, g.grams);
-  Tensor whole = g.grams.clone();
-  division_->ranks->all_reduce(whole.data(), whole.size(), whole.dtype(), {});
-  runtime(device_).synchronize({});
-  const bool first = division_->ranks->rank() == 0;
-  restored_.push_back([own = g.grams, whole, first] { first ? own.copy_from(whole) : own.set_zero(); });
-  visit(name, whole);
-}
-
+/// Whole in a checkpoint is the Gram matrix, because it is small; read back, the first rank has all of it. Its sum over ranks
+/// is then what it was, bit for bit, and so are later ones: who adds to a row replaces it first.
 void Arrow::state_restored() {
-  for (const auto& take : restored_) take();
-  restored_.clear();
+  if (!summed_) return;
+  for (const Group& g : groups_) summed_->ranks->rank() == 0 ? g.grams.copy_from(g.all_grams) : g.grams.set_zero();
 }
 
 std::size_t Arrow::state_bytes() const {

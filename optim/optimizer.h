@@ -27,6 +27,9 @@ struct Parameters {
   int depth = 0;  // number of transformer blocks
   /// Set: this rank updates its pieces of the arena alone, and keeps state for these alone (optim/arena_pieces.h).
   const Division* division = nullptr;
+  /// Set: sums over elements are sums over ranks of what each finds in its pieces of this one, as they must be with `division`
+  /// (which is the same then). So they have the same bits whether ranks divide the update or not. Null: each adds up all.
+  const Division* sums = nullptr;
 };
 
 /// "arrow:blocks=last-4:window=8" is read as name "arrow" with options; values are text until the method reads them.

@@ -35,12 +35,13 @@ void arrow_observe(const ArrowObserve& a, Stream s) {
   ObserveParams p;
   p.grad = operand(a.grad), p.ring = operand(a.ring), p.vector = operand(a.vector);
   p.gram = a.gram.as<double>(), p.dots = a.dots.as<double>(), p.state = a.state;
-  p.n = a.grad.size(), p.slots = int(a.gram.dim(0)), p.blocks = int((p.n + kObserveChunk - 1) / kObserveChunk);
-  p.wide = p.n % kPack == 0 && wide_access({&a.grad, &a.ring, &a.vector});
+  p.n = a.grad.size(), p.begin = a.begin, p.column = a.ring.dim(1);
+  p.slots = int(a.ring.dim(0)), p.blocks = int((p.n + kObserveChunk - 1) / kObserveChunk);
+  p.wide = p.column % kPack == 0 && p.begin % kPack == 0 && wide_access({&a.grad, &a.ring, &a.vector});
   p.partials =
       static_cast<double*>(scratch(s, std::size_t(max_of(p.blocks, 1) * (2 * p.slots + 3)) * sizeof(double)).data);
   launch("arrow_observe", observe_kernel(), dim3(unsigned(p.blocks)), dim3(kArrowThreads), 0, s, p);
-  launch("arrow_observe finish", finish_observe_kernel(), dim3(1), dim3(160), 0, s, p);
+  if (p.gram) launch("arrow_observe finish", finish_observe_kernel(), dim3(1), dim3(160), 0, s, p);
 }
 
 void arrow_solve(const ArrowSolve& a, Stream s) {

@@ -49,8 +49,9 @@ __global__ void __launch_bounds__(kArrowThreads) observe_device(const ObservePar
     const std::int64_t i =
         (std::int64_t(blockIdx.x) * kObservePacks + q) * kArrowThreads * kPack + std::int64_t(threadIdx.x) * kPack;
     const int count = i >= p.n ? 0 : p.n - i < kPack ? int(p.n - i) : kPack;
-    store_some(p.ring, newest * p.n + i, count, p.wide && count == kPack, stored[q]);
+    store_some(p.ring, newest * p.column + p.begin + i, count, p.wide && count == kPack, stored[q]);
   }
+  if (!p.gram) return;
   for (std::int64_t back = 0; back <= filled && back < p.slots; ++back) {
     const std::int64_t j = (newest - back + p.slots) % p.slots;
     if (back == 0) {
@@ -60,7 +61,7 @@ __global__ void __launch_bounds__(kArrowThreads) observe_device(const ObservePar
         for (int k = 0; k < kPack; ++k) other[q][k] = stored[q][k];
       }
     } else {
-      load_chunk(p.ring, j * p.n, p.n, p.wide, other);
+      load_chunk(p.ring, j * p.column + p.begin, p.n, p.wide, other);
     }
     const double k = block_sum<kArrowThreads>(chunk_dot(stored, other));
     if (threadIdx.x == 0) mine[j] = k;

@@ -15,8 +15,8 @@ struct ObserveParams {
   Operand grad, ring, vector;
   double *gram, *dots;  // dots null: the closed form
   const ArrowState* state;
-  double* partials;  // [blocks, 2 slots + 3]
-  std::int64_t n;
+  double* partials;               // [blocks, 2 slots + 3]
+  std::int64_t n, begin, column;  // of a ring's column: which n of its elements
   int slots, blocks;
   bool wide;
 };

@@ -54,13 +54,15 @@ ArrowAdam adam_constants(const Args& a) {
 /// three scalars of ArrowObserve::dots.
 template <class G, class R>
 void observe_chunk(const ArrowObserve& a, const G* grad, R* ring, std::int64_t begin, std::int64_t n, double* dots) {
-  const std::int64_t size = a.grad.size(), slots = a.gram.dim(0), s = a.state->next;
-  R* const newest = ring + s * size + begin;
+  const std::int64_t size = a.ring.dim(1), slots = a.ring.dim(0), s = a.state->next;
+  R* const first = ring + a.begin + begin;
+  R* const newest = first + s * size;
   EVERGRAD_DISPATCH(copy_chunk, grad + begin, newest, n);
+  if (!a.gram) return;
   for (std::int64_t back = 0; back <= a.state->filled && back < slots; ++back) {
     const std::int64_t j = (s - back + slots) % slots;
-    EVERGRAD_DISPATCH(dot_chunk, newest, ring + j * size + begin, n, dots[j]);
-    if (a.dots) EVERGRAD_DISPATCH(dot_chunk, grad + begin, ring + j * size + begin, n, dots[slots + j]);
+    EVERGRAD_DISPATCH(dot_chunk, newest, first + j * size, n, dots[j]);
+    if (a.dots) EVERGRAD_DISPATCH(dot_chunk, grad + begin, first + j * size, n, dots[slots + j]);
   }
   if (!a.dots) return;
   EVERGRAD_DISPATCH(dot_chunk, grad + begin, grad + begin, n, dots[2 * slots]);
@@ -120,7 +122,7 @@ void direction(const ArrowUpdate& a, const ArrowTarget& target, const ArrowAdam&
 }  // namespace
 
 void arrow_observe(const ArrowObserve& a, Stream) {
-  const std::int64_t size = a.grad.size(), slots = a.gram.dim(0), s = a.state->next;
+  const std::int64_t size = a.grad.size(), slots = a.ring.dim(0), s = a.state->next;
   std::vector<std::array<double, kDots>> partial(std::size_t(chunks_of(size, kChunk)));
   typed(a.grad, [&](auto* grad) {
     typed(a.ring, [&](auto* ring) {
@@ -129,6 +131,7 @@ void arrow_observe(const ArrowObserve& a, Stream) {
       });
     });
   });
+  if (!a.gram) return;
   const auto sum = [&](std::int64_t entry) {
     double total = 0.0;
     for (const auto& p : partial) total += p[std::size_t(entry)];

@@ -63,19 +63,21 @@ double preconditioned(const ArrowUpdate& a, const ArrowTarget& target, double ve
 }  // namespace
 
 void arrow_observe(const ArrowObserve& a, Stream) {
-  const std::int64_t n = a.grad.size(), slots = a.gram.dim(0), s = a.state->next;
-  for (std::int64_t i = 0; i < n; ++i) put(a.ring, s * n + i, get(a.grad, i));
+  const std::int64_t n = a.grad.size(), slots = a.ring.dim(0), s = a.state->next;
+  const auto column = [&](std::int64_t slot) { return slot * a.ring.dim(1) + a.begin; };
+  for (std::int64_t i = 0; i < n; ++i) put(a.ring, column(s) + i, get(a.grad, i));
+  if (!a.gram) return;
   for (std::int64_t back = 0; back <= a.state->filled && back < slots; ++back) {
     const std::int64_t j = (s - back + slots) % slots;
-    const double k = product(a.ring, s * n, a.ring, j * n, n);
+    const double k = product(a.ring, column(s), a.ring, column(j), n);
     put(a.gram, s * slots + j, k);
     put(a.gram, j * slots + s, k);
-    if (a.dots) put(a.dots, j, product(a.grad, 0, a.ring, j * n, n));
+    if (a.dots) put(a.dots, j, product(a.grad, 0, a.ring, column(j), n));
   }
   if (!a.dots) return;
   put(a.dots, slots, product(a.grad, 0, a.grad, 0, n));
   put(a.dots, slots + 1, a.vector ? product(a.grad, 0, a.vector, 0, n) : 0.0);
-  put(a.dots, slots + 2, a.vector ? product(a.ring, s * n, a.vector, 0, n) : 0.0);
+  put(a.dots, slots + 2, a.vector ? product(a.ring, column(s), a.vector, 0, n) : 0.0);
 }
 
 void arrow_solve(const ArrowSolve& a, Stream) { arrow_solve_on_host(a); }

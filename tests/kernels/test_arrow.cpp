@@ -38,6 +38,8 @@ struct Observe {
   std::int64_t size, next, filled;
   DType grad, ring;
   bool general, vector;
+  std::int64_t before = 0, behind = 0;  // elements of a column around those that are observed
+  bool summed = true;
 };
 
 ArrowObserve arguments(Arguments& a, const Observe& c) {
@@ -45,8 +47,9 @@ ArrowObserve arguments(Arguments& a, const Observe& c) {
   ArrowObserve o;
   o.grad = a.typed("grad", c.grad, {c.size});
   // The newest column is written, rounded, and read again in the same call.
-  o.ring = a.rounded_out("ring", c.ring, {kSlots, c.size}, true);
-  o.gram = a.out("gram", DType::f64, {kSlots, kSlots}, true);
+  o.ring = a.rounded_out("ring", c.ring, {kSlots, c.before + c.size + c.behind}, true);
+  o.begin = c.before;
+  if (c.summed) o.gram = a.out("gram", DType::f64, {kSlots, kSlots}, true);
   if (c.general) o.dots = a.out("dots", DType::f64, {kSlots + 3}, true);
   if (c.vector) o.vector = a.stat("vector", {c.size});
   o.state = a.arrow_state();
@@ -54,20 +57,23 @@ ArrowObserve arguments(Arguments& a, const Observe& c) {
 }
 
 Values bounds_of(const Observe& c, const Values& in, const Values& exact) {
+  if (!c.summed) return {};
   Values bounds{{"gram", Vector(std::size_t(kSlots * kSlots), 0.0)}};
   const Vector &grad = in.at("grad"), &ring = exact.at("ring");
-  const auto n = std::size_t(c.size);
+  const auto column = [&](std::size_t slot) {
+    return slot * std::size_t(c.before + c.size + c.behind) + std::size_t(c.before);
+  };
   const auto bound = [&](double absolute) { return sum_error(c.size, absolute, DType::f64); };
   const auto newest = std::size_t(c.next);
   for (std::size_t j = 0; j < std::size_t(kSlots); ++j)
     bounds["gram"][newest * kSlots + j] = bounds["gram"][j * kSlots + newest] =
-        bound(absolute_product(ring, newest * n, ring, j * n, c.size));
+        bound(absolute_product(ring, column(newest), ring, column(j), c.size));
   if (!c.general) return bounds;
   for (std::size_t j = 0; j < std::size_t(kSlots); ++j)
-    bounds["dots"].push_back(bound(absolute_product(grad, 0, ring, j * n, c.size)));
+    bounds["dots"].push_back(bound(absolute_product(grad, 0, ring, column(j), c.size)));
   bounds["dots"].push_back(bound(absolute_product(grad, 0, grad, 0, c.size)));
   bounds["dots"].push_back(c.vector ? bound(absolute_product(grad, 0, in.at("vector"), 0, c.size)) : 0.0);
-  bounds["dots"].push_back(c.vector ? bound(absolute_product(ring, newest * n, in.at("vector"), 0, c.size)) : 0.0);
+  bounds["dots"].push_back(c.vector ? bound(absolute_product(ring, column(newest), in.at("vector"), 0, c.size)) : 0.0);
   return bounds;
 }
 
@@ -89,6 +95,19 @@ TEST_CASE("arrow_observe: agrees with the reference for every fill of the ring, 
                 [&](Arguments& a) { return arguments(a, c); },
                 [&](const Values& in, const Values& exact) { return bounds_of(c, in, exact); });
           }
+}
+
+TEST_CASE("arrow_observe: a stretch of the columns, of which only the newest may change, and that not beside it") {
+  for (const DType type : {DType::f32, DType::bf16})
+    for (const std::int64_t size : {0, 31, 5000})
+      for (const std::int64_t before : {0, 3, 16})
+        for (const int form : {-1, 0, 2}) {  // -1: the ring alone
+          const Observe c{size, 3, 4, type, type, form > 0, form > 1, before, 24, form >= 0};
+          EVERGRAD_CONFORMS(
+              arrow_observe, ArrowObserve, cat(size, " ", type, " behind ", before, " form ", form), DType::f32,
+              [&](Arguments& a) { return arguments(a, c); },
+              [&](const Values& in, const Values& exact) { return bounds_of(c, in, exact); });
+        }
 }
 
 TEST_CASE("arrow_solve: the device gives the reference's bits") {
