@@ -1,16 +1,19 @@
 """Trains over several processes under mpirun and compares: with one process, with itself, and across a restart.
 
-The sums themselves are tested bit for bit, and the losses step for step, by test_engine and test_apps (one process); here is
-what only real processes show: MPI, the emulated device's streams and recordings, run folders, checkpoints, signals, and
+The sums themselves are tested bit for bit by test_engine and test_apps (one process); here is what only real processes show:
+the same steps over MPI, the emulated device's streams and recordings, run folders, checkpoints, signals, and
 what happens when a rank is lost (rank_faults.py). Every run checks by itself after each task that the weights are the same bits on
 all ranks. Skipped (77) without mpirun or a build with MPI.
 """
 import argparse
+import array
 import hashlib
 import json
 import math
 import os
 import pathlib
+import random
+import re
 import shutil
 import signal
 import subprocess
@@ -30,6 +33,7 @@ IMAGES = "--stream idx --channels 1 --image-size 28 --patch 7" if REAL else "--s
 MODEL = "--dim 16 --depth 3 --heads 2 --lr 1e-3 --schedule cosine --precision fp32"
 STREAM = f"{IMAGES} --train-limit 200 --test-limit 300 --augment none --batch 16 --epochs 6 {MODEL}"
 CONTINUAL = f"continual {STREAM} --tasks 2 --classes-per-task 3 --probe none --methods"
+TOLERANCE = pathlib.Path(__file__).parents[1] / "tolerance.h"
 SHARE = 0.03  # decision for accuracies across numbers of ranks
 
 
@@ -122,6 +126,67 @@ def ranks_equal_one(run):
         near(accuracies(run(f"{CONTINUAL} {methods}", ranks)), accuracies(one), f"{ranks} ranks")
         if ranks == 4:
             assert run.output.count("arrow") < 40, f"other ranks print too:\n{run.output}"
+
+
+# One step an epoch, so that metrics.jsonl has every loss; 14 images, of which three and four ranks have unequal parts.
+STEPS = ("train --stream procedural --classes 2 --image-size 8 --patch 4 --dim 16 --depth 2 --heads 2 --train-limit 14 --test-limit 4 --batch 14 "
+         "--augment none --precision fp32 --threads 1 --lr 1e-3")
+
+
+def named_weights(run, folder):
+    """Tensors by name, as numbers. Without the key biases: their gradient is zero but for rounding."""
+    file = run.scratch / f"{folder.name}.safetensors"
+    subprocess.run([run.evergrad, "export", str(folder), "-o", str(file)], env=ENVIRONMENT, check=True, capture_output=True)
+    found = {name: array.array("f", content) for name, (_, content) in tensors(file).items()}
+    for name, numbers in found.items():
+        if name.endswith("qkv.bias"):
+            del numbers[len(numbers) // 3:2 * len(numbers) // 3]
+    return file, found
+
+
+def disturbed_copy(file, share):
+    """The file with every number w as w (1 + share n), n normal."""
+    content, draw = file.read_bytes(), random.Random(1)
+    data = 8 + int.from_bytes(content[:8], "little")
+    numbers = array.array("f", (w * (1 + share * draw.gauss(0, 1)) for w in array.array("f", content[data:])))
+    other = file.with_suffix(".disturbed.safetensors")
+    other.write_bytes(content[:data] + numbers.tobytes())
+    return other
+
+
+def ranks_take_the_same_steps(run):
+    """Losses step by step and the weights behind them, within drift_bound of tests/tolerance.h: of what a run of one rank does whose
+    first weights are disturbed by kDriftSeed. The weights' norms drift by the same argument. With --zero 1: the same bits."""
+    bounds = {name: float(value) for name, value in re.findall(r"\b(k\w+) = ([0-9.e-]+)[,;]", TOLERANCE.read_text())}
+    start, _ = named_weights(run, run(f"{STEPS} --method sgd --epochs 1"))
+    disturbed = disturbed_copy(start, bounds["kDriftSeed"])
+
+    def losses(folder):
+        return [json.loads(line)["train_loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+    for device, steps, sizes in [("cpu", 50, {"sgd": [2, 3, 4], "adamw": [2, 3, 4], "arrow:window=4": [2, 3, 4]}),
+                                 ("emulated", 12, {"sgd": [2], "adamw": [3], "arrow:window=4": [2, 3, 4]})]:
+        for method, ranks_tried in sizes.items():
+            command = f"{STEPS} --device {device} --epochs {steps} --method {method} --init"
+            one, other = run(f"{command} {start}"), run(f"{command} {disturbed}")
+            right, off = losses(one), losses(other)
+            right_weights, off_weights = named_weights(run, one)[1], named_weights(run, other)[1]
+            assert len(right) == steps, right
+            for ranks in ranks_tried:
+                what = f"{method} on {device}, {ranks} ranks"
+                folder = run(f"{command} {start}", ranks)
+                largest = 0.0
+                for step, (ours, loss, moved) in enumerate(zip(losses(folder), right, off, strict=True)):
+                    largest = max(largest, abs(moved - loss))
+                    bound = largest + bounds["kLossAgreement"] * (1 + abs(loss))
+                    assert abs(ours - loss) <= bound, f"{what}: the loss of step {step} is {ours} and not {loss}, off by more than {bound}"
+                for name, ours in named_weights(run, folder)[1].items():
+                    error, bound = math.dist(ours, right_weights[name]), math.dist(off_weights[name], right_weights[name])
+                    assert error <= bound, f"{what}: {name} is off by {error}, more than {bound}"
+                if method != "adamw" and ranks < 4:
+                    divided = run(f"{command} {start} --zero 1", ranks)
+                    assert weights(divided) == weights(folder), f"{what}: --zero 1 changes the checkpoint"
+                    assert losses(divided) == losses(folder), f"{what}: --zero 1 changes losses"
 
 
 def repeats_are_bitwise_equal(run):
@@ -282,7 +347,7 @@ def main():
         return 77
     with tempfile.TemporaryDirectory() as scratch:
         run = Runs(evergrad, pathlib.Path(scratch))
-        checks = [ranks_equal_one, repeats_are_bitwise_equal, divided_state_gives_the_same_checkpoint,
+        checks = [ranks_equal_one, ranks_take_the_same_steps, repeats_are_bitwise_equal, divided_state_gives_the_same_checkpoint,
                   gradients_travel_as_bf16, the_emulated_device, stopped_at_four_goes_on_at_any, bench_over_ranks,
                   errors_end_all, faults_end_all]
         start = time.time()
