@@ -7,16 +7,18 @@
 namespace eg {
 
 /// data: the loader is waited for. prepare: what the host sets up. observe: the method looks at one group's final gradient.
-/// update: norm, optimizer, moving average. finish: losses and the step record are read back.
-enum class StepPart : std::uint8_t { data, prepare, forward, backward, observe, update, finish };
-inline constexpr int kStepParts = 7;
+/// update: norm, optimizer, moving average. finish: losses and the step record are read back. wait: inside of forward, what follows
+/// on the stream waits for weights that other ranks have updated (--zero 1).
+enum class StepPart : std::uint8_t { data, prepare, forward, backward, observe, update, finish, wait };
+inline constexpr int kStepParts = 8;
 
 class StepListener {
  public:
   virtual ~StepListener() = default;
-  /// What is enqueued on `stream` until end() is of this part. Parts do not nest.
+  /// What is enqueued on `stream` until end() is of this part. Parts do not nest, but for waits.
   virtual void begin(StepPart part, Stream stream) = 0;
-  /// group: of backward, the gradient group that is final now; of observe, the one looked at; else -1.
+  /// group: of backward, the gradient group that is final now; of observe, the one looked at; of wait, the block that needs the
+  /// weights (depth: what comes behind the blocks); else -1.
   virtual void end(StepPart part, int group, Stream stream) = 0;
 };
 

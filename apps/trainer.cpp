@@ -141,7 +141,11 @@ VitContext Trainer::context(bool training, const Tensor& crop) const {
   c.mean = mean_;
   c.stddev = stddev_;
   if (training) c.crop = crop;
-  if (divided_) c.reads = [this](int block) { divided_->wait_for(block, {}); };
+  if (divided_)
+    c.reads = [this, training](int block) {
+      const InPart waiting(training ? config_.listener : nullptr, StepPart::wait, {}, block);
+      divided_->wait_for(block, {});
+    };
   return c;
 }
 

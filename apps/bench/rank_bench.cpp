@@ -32,7 +32,8 @@ std::string heading(const BenchOptions& o, const ResolvedMachine& machine, const
   const VitConfig vit = vit_of(o.model, o.classes, machine.activation);
   return cat(vit.describe(), "\n", first_method(o), ", ", o.batch, " images per rank, ", ranks.size(),
              ranks.size() == 1 ? " rank" : " ranks over " + ranks.name(), ", ", machine.device, ", ", machine.precision,
-             ", ", num_threads(), " thread", num_threads() == 1 ? "" : "s", " per rank\n");
+             machine.zero > 0 && ranks.size() > 1 ? ", --zero 1" : "", ", ", num_threads(), " thread",
+             num_threads() == 1 ? "" : "s", " per rank\n");
 }
 
 int trace(const BenchOptions& o, const std::shared_ptr<Collectives>& ranks) {
@@ -42,7 +43,8 @@ int trace(const BenchOptions& o, const std::shared_ptr<Collectives>& ranks) {
   Timeline timeline(machine.device);
   StepRig rig(o, machine, first_method(o), ranks->size() > 1 ? timeline.traced(ranks) : nullptr, &timeline);
   Trainer& trainer = rig.trainer();
-  timeline.name_buckets(trainer.buckets().buckets(), trainer.arena().grad);
+  const ParamArena& arena = trainer.arena();
+  timeline.name_buckets(trainer.buckets().buckets(), arena.grad, arena.work ? arena.work : arena.master);
   rig.warm_up();
   ranks->barrier();
   timeline.start();
@@ -58,24 +60,35 @@ int trace(const BenchOptions& o, const std::shared_ptr<Collectives>& ranks) {
   for (const std::string& text : ranks->all_gather_bytes(spans_to_text(timeline.spans())))
     all.ranks.push_back(spans_from_text(text));
   all.buckets = trainer.buckets().buckets(), all.depth = rig.vit().depth;
-  all.element_bytes = std::int64_t(size_of(trainer.arena().grad.dtype()));
+  all.element_bytes = std::int64_t(size_of(arena.grad.dtype()));
   if (ranks->rank() != 0) return 0;
 
   nlohmann::json json = all.chrome();
-  TextTable table({"rank", "step ms", "forward", "backward", "update", "communication", "exposed"});
+  const bool divided = machine.zero > 0 && ranks->size() > 1;
+  std::vector<std::string> columns{"rank", "step ms", "forward", "backward", "update", "communication", "exposed"};
+  if (divided) columns.insert(columns.end(), {"weights", "of them exposed"});
+  TextTable table(columns);
   for (int rank = 0; rank < ranks->size(); ++rank) {
     const StepTimes t = all.median(rank);
-    table.add_row({std::to_string(rank), ms(t.step), ms(t.forward), ms(t.backward), ms(t.update), ms(t.communication),
-                   ms(t.exposed)});
+    std::vector<std::string> row{std::to_string(rank), ms(t.step),          ms(t.forward), ms(t.backward),
+                                 ms(t.update),         ms(t.communication), ms(t.exposed)};
+    if (divided) row.insert(row.end(), {ms(t.weights), ms(t.weights_exposed)});
+    table.add_row(row);
     json["otherData"]["ranks"].push_back({{"step_s", t.step},
                                           {"forward_s", t.forward},
                                           {"backward_s", t.backward},
                                           {"update_s", t.update},
                                           {"communication_s", t.communication},
-                                          {"exposed_s", t.exposed}});
+                                          {"exposed_s", t.exposed},
+                                          {"weights_s", t.weights},
+                                          {"weights_exposed_s", t.weights_exposed}});
   }
   std::cout << '\n'
-            << table.text() << "Medians of " << o.steps << " steps on batches made before, each column its own.\n\n";
+            << table.text() << "Medians of " << o.steps << " steps on batches made before, each column its own."
+            << (divided
+                    ? " 'weights': communication that gathers what other ranks have updated, beside the forward pass."
+                    : "")
+            << "\n\n";
 
   StepProfile profile = all.profile();
   profile.device = to_string(machine.device);

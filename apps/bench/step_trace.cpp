@@ -47,7 +47,8 @@ double median_of(std::vector<double> values) {
 }
 
 const char* name_of(StepPart part) {
-  constexpr const char* names[kStepParts] = {"data", "prepare", "forward", "backward", "observe", "update", "finish"};
+  constexpr const char* names[kStepParts] = {"data",    "prepare", "forward", "backward",
+                                             "observe", "update",  "finish",  "wait"};
   return names[std::size_t(part)];
 }
 
@@ -58,7 +59,7 @@ std::vector<Span> whole_collectives(const std::vector<Span>& rank, int step) {
   std::vector<Span> out;
   for (const Span& s : rank) {
     if (s.kind != Span::Kind::collective || s.step != step) continue;
-    if (s.range > 0 && !out.empty() && out.back().bucket == s.bucket)
+    if (s.range > 0 && !out.empty() && out.back().bucket == s.bucket && out.back().weights == s.weights)
       out.back().end = s.end, out.back().bytes += s.bytes;
     else
       out.push_back(s);
@@ -76,30 +77,39 @@ int StepTrace::steps() const {
 
 StepTimes StepTrace::times(int rank, int step) const {
   StepTimes t;
-  std::vector<Interval> work, sums, blocking;
+  std::vector<Interval> work, sums, gathers, blocking;
   for (const Span& s : ranks.at(std::size_t(rank))) {
     if (s.step != step) continue;
     if (s.kind == Span::Kind::step) t.step += s.seconds();
     if (s.kind == Span::Kind::collective) {
       sums.emplace_back(s.begin, s.end);
+      if (s.weights >= 0) gathers.emplace_back(s.begin, s.end);
       if (s.blocks) blocking.emplace_back(s.begin, s.end);
     }
     if (s.kind != Span::Kind::part) continue;
+    if (s.part == StepPart::wait) {
+      blocking.emplace_back(s.begin, s.end), t.forward -= s.seconds();
+      continue;
+    }
     work.emplace_back(s.begin, s.end);
     if (s.part == StepPart::data) t.data += s.seconds();
     if (s.part == StepPart::forward) t.forward += s.seconds();
     if (s.part == StepPart::backward) t.backward += s.seconds();
     if (s.part == StepPart::update || s.part == StepPart::observe) t.update += s.seconds();
   }
-  // While the host waits inside a collective, the part around it does not work.
-  const auto all = joined(sums), waits = joined(blocking), works = joined(work);
-  std::vector<Interval> hidden;  // what of the sums works cover, waits left out
-  for (const auto& s : all)
-    for (const auto& w : works)
-      if (std::max(s.first, w.first) < std::min(s.second, w.second))
-        hidden.emplace_back(std::max(s.first, w.first), std::min(s.second, w.second));
-  t.communication = length(all);
-  t.exposed = t.communication - (length(joined(hidden)) - common(joined(hidden), waits));
+  // While the host waits inside a collective, or the stream for weights, the part around it does not work.
+  const auto waits = joined(blocking), works = joined(work);
+  const auto exposed = [&](const std::vector<Interval>& apart) {
+    std::vector<Interval> hidden;  // what of them works cover, waits left out
+    for (const auto& s : apart)
+      for (const auto& w : works)
+        if (std::max(s.first, w.first) < std::min(s.second, w.second))
+          hidden.emplace_back(std::max(s.first, w.first), std::min(s.second, w.second));
+    return length(apart) - (length(joined(hidden)) - common(joined(hidden), waits));
+  };
+  const auto all = joined(sums), gathered = joined(gathers);
+  t.communication = length(all), t.exposed = exposed(all);
+  t.weights = length(gathered), t.weights_exposed = exposed(gathered);
   return t;
 }
 
@@ -107,8 +117,9 @@ StepTimes StepTrace::median(int rank) const {
   std::vector<StepTimes> all;
   for (int step = 0; step < steps(); ++step) all.push_back(times(rank, step));
   StepTimes m;
-  for (double StepTimes::*column : {&StepTimes::step, &StepTimes::data, &StepTimes::forward, &StepTimes::backward,
-                                    &StepTimes::update, &StepTimes::communication, &StepTimes::exposed}) {
+  for (double StepTimes::*column :
+       {&StepTimes::step, &StepTimes::data, &StepTimes::forward, &StepTimes::backward, &StepTimes::update,
+        &StepTimes::communication, &StepTimes::exposed, &StepTimes::weights, &StepTimes::weights_exposed}) {
     std::vector<double> values;
     for (const StepTimes& t : all) values.push_back(t.*column);
     m.*column = median_of(values);
@@ -150,6 +161,7 @@ StepProfile StepTrace::profile() const {
   p.backward = std::min(median_of(backward), p.step);
 
   std::vector<std::vector<double>> others;
+  std::vector<int> passes(buckets.size(), 2);
   for (int step = 0; step < steps && p.ranks > 1; ++step) {
     std::vector<std::vector<Span>> all;
     for (const auto& rank : ranks) all.push_back(whole_collectives(rank, step));
@@ -163,7 +175,7 @@ StepProfile StepTrace::profile() const {
       }
       const Span& s = all[0][i];
       if (s.bucket >= 0) {
-        seconds[std::size_t(s.bucket)].push_back(least);
+        seconds[std::size_t(s.bucket)].push_back(least), passes[std::size_t(s.bucket)] = s.passes;
         continue;
       }
       if (step == 0) p.others.push_back({s.bytes, s.passes, 0.0, 0.0}), others.emplace_back();
@@ -172,8 +184,8 @@ StepProfile StepTrace::profile() const {
     }
   }
   for (std::size_t b = 0; b < buckets.size(); ++b)
-    p.buckets.push_back({double(buckets[b].elements() * element_bytes), 2, std::min(median_of(ready[b]), p.backward),
-                         median_of(seconds[b])});
+    p.buckets.push_back({double(buckets[b].elements() * element_bytes), passes[b],
+                         std::min(median_of(ready[b]), p.backward), median_of(seconds[b])});
   for (std::size_t i = 0; i < others.size(); ++i) p.others[i].seconds = median_of(others[i]);
   return p;
 }
@@ -212,7 +224,10 @@ nlohmann::json StepTrace::chrome() const {
       if (s.kind == Span::Kind::step) event(cat("step ", s.step), kSteps, s.begin, s.end, s, {});
       if (s.kind != Span::Kind::part) continue;
       const std::string group = s.group < 0 ? "rest" : s.group == depth ? "outside of blocks" : cat("block ", s.group);
-      if (s.part == StepPart::observe) {
+      if (s.part == StepPart::wait) {
+        const std::string what = s.group < 0 ? "the embedding" : s.group == depth ? "the head" : group;
+        event("waits for the weights of " + what, kParts, s.begin, s.end, s, {});
+      } else if (s.part == StepPart::observe) {
         event(cat("observe ", group), kObservations, s.begin, s.end, s, {});
       } else if (s.part != StepPart::backward) {
         event(name_of(s.part), kParts, s.begin, s.end, s, {});
@@ -234,8 +249,11 @@ nlohmann::json StepTrace::chrome() const {
     }
     for (int step = 0; step < steps(); ++step)
       for (const Span& s : whole_collectives(spans, step))
-        event(s.bucket < 0 ? s.name : name_of_bucket(s.bucket), kSums, s.begin, s.end, s,
-              {{"bytes", s.bytes}, {"bucket", s.bucket}, {"enqueued_us", s.enqueued * 1e6}});
+        event(s.weights >= 0 ? "weights of " + name_of_bucket(s.weights)
+              : s.bucket < 0 ? s.name
+                             : name_of_bucket(s.bucket),
+              kSums, s.begin, s.end, s,
+              {{"bytes", s.bytes}, {"bucket", s.bucket}, {"weights", s.weights}, {"enqueued_us", s.enqueued * 1e6}});
   }
   return {{"traceEvents", events}, {"displayTimeUnit", "ms"}};
 }
@@ -244,7 +262,7 @@ std::string spans_to_text(const std::deque<Span>& spans) {
   nlohmann::json all = nlohmann::json::array();
   for (const Span& s : spans)
     all.push_back({int(s.kind), s.step, s.enqueued, s.begin, s.end, int(s.part), s.group, s.name, s.bytes, s.passes,
-                   s.bucket, s.range, s.blocks});
+                   s.bucket, s.range, s.weights, s.blocks});
   return all.dump();
 }
 
@@ -252,7 +270,7 @@ std::vector<Span> spans_from_text(const std::string& text) {
   std::vector<Span> spans;
   for (const auto& j : nlohmann::json::parse(text))
     spans.push_back({Span::Kind(j[0].get<int>()), j[1], j[2], j[3], j[4], StepPart(j[5].get<int>()), j[6], j[7], j[8],
-                     j[9], j[10], j[11], j[12]});
+                     j[9], j[10], j[11], j[12], j[13]});
   return spans;
 }
 

@@ -14,6 +14,7 @@ struct StepTimes {
   double step = 0.0, data = 0.0, forward = 0.0, backward = 0.0, update = 0.0;  // update: with the methods' observations
   double communication = 0.0;                                                  // while any collective is under way
   double exposed = 0.0;                                                        // of it, while no part of the step is
+  double weights = 0.0, weights_exposed = 0.0;  // the same of the gathers of weights alone (--zero 1)
 };
 
 /// The timelines of all ranks over the same steps, and the layout of the gradient that they share.
@@ -31,7 +32,7 @@ struct StepTrace {
   /// waited for it.
   StepProfile profile() const;
   /// Chrome's trace-event format (chrome://tracing, ui.perfetto.dev): a process per rank; rows for steps, parts (blocks within
-  /// backward), observations and sums.
+  /// backward, waits for weights within forward), observations and sums.
   nlohmann::json chrome() const;
   /// "bucket 1: blocks 9, 8"
   std::string name_of_bucket(int bucket) const;

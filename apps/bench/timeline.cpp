@@ -1,6 +1,7 @@
 // apps/bench/timeline.cpp - see timeline.h.
 #include "apps/bench/timeline.h"
 
+#include <tuple>
 #include <utility>
 
 #include "engine/error.h"
@@ -58,10 +59,9 @@ void Timeline::end(StepPart part, int group, Stream stream) {
   stamp(&s->end, &stream);
 }
 
-void Timeline::name_buckets(const std::vector<GradientBuckets::Bucket>& buckets, const Tensor& gradient) {
-  buckets_ = buckets;
-  gradient_ = static_cast<const std::byte*>(gradient.data());
-  gradient_bytes_ = std::int64_t(gradient.bytes()), element_ = std::int64_t(size_of(gradient.dtype()));
+void Timeline::name_buckets(const std::vector<GradientBuckets::Bucket>& buckets, const Tensor& gradient,
+                            const Tensor& weights) {
+  buckets_ = buckets, gradient_ = gradient, weights_ = weights;
 }
 
 class TracedCollectives final : public Collectives {
@@ -75,18 +75,19 @@ class TracedCollectives final : public Collectives {
 
   void all_reduce(void* data, std::int64_t count, DType t, Stream s) override {
     Span* const span = enter("all_reduce", bytes(count, t), 2, &s);
-    if (span) find_bucket(static_cast<const std::byte*>(data), span);
+    if (span) find_bucket(data, span);
     inner_->all_reduce(data, count, t, s);
     leave(span, &s);
   }
   void reduce_scatter(void* data, std::int64_t count, DType t, Stream s) override {
     Span* const span = enter("reduce_scatter", bytes(count, t), 1, &s);
-    if (span) find_bucket(static_cast<const std::byte*>(data), span);
+    if (span) find_bucket(data, span);
     inner_->reduce_scatter(data, count, t, s);
     leave(span, &s);
   }
   void all_gather(void* data, std::int64_t count, DType t, Stream s) override {
     Span* const span = enter("all_gather", bytes(count, t), 1, &s);
+    if (span) span->weights = place_of(data, timeline_.weights_).first;
     inner_->all_gather(data, count, t, s);
     leave(span, &s);
   }
@@ -127,14 +128,21 @@ class TracedCollectives final : public Collectives {
   void leave(Span* s, const Stream* stream) {
     if (s) timeline_.stamp(&s->end, stream);
   }
-  void find_bucket(const std::byte* data, Span* span) const {
-    if (data < timeline_.gradient_ || data >= timeline_.gradient_ + timeline_.gradient_bytes_) return;
-    const std::int64_t element = (data - timeline_.gradient_) / timeline_.element_;
+  /// Bucket, and range of it, that begins to lie at `data` of `arena`; -1: none does.
+  std::pair<int, int> place_of(const void* data, const Tensor& arena) const {
+    const auto* const at = static_cast<const std::byte*>(data);
+    const auto* const first = arena ? static_cast<const std::byte*>(arena.data()) : nullptr;
+    if (!first || at < first || at >= first + arena.bytes()) return {-1, -1};
+    const std::int64_t element = (at - first) / std::int64_t(size_of(arena.dtype()));
     for (std::size_t b = 0; b < timeline_.buckets_.size(); ++b) {
       const auto& ranges = timeline_.buckets_[b].ranges;
       for (std::size_t r = 0; r < ranges.size(); ++r)
-        if (element >= ranges[r].begin && element < ranges[r].end) span->bucket = int(b), span->range = int(r);
+        if (element >= ranges[r].begin && element < ranges[r].end) return {int(b), int(r)};
     }
+    return {-1, -1};
+  }
+  void find_bucket(const void* data, Span* span) const {
+    std::tie(span->bucket, span->range) = place_of(data, timeline_.gradient_);
   }
   const std::shared_ptr<Collectives> inner_;
   Timeline& timeline_;

@@ -26,12 +26,13 @@ struct Span {
   double enqueued = 0.0, begin = 0.0,
          end = 0.0;  // enqueued: the host's call; the same as begin where work is done at once
   StepPart part = StepPart::data;
-  int group = -1;  // of parts backward and observe, as StepListener says
+  int group = -1;  // of parts backward, observe and wait, as StepListener says
   // Of collectives:
   std::string name;             // "all_reduce"
   double bytes = 0.0;           // of the data of all ranks together, or what each of them ends with
   int passes = 0;               // times that this goes round: 2 for an all-reduce, 1 for a gather
   int bucket = -1, range = -1;  // which part of the gradient it sums; -1: something else
+  int weights = -1;             // the bucket whose weights it gathers; -1: something else
   bool blocks = false;          // the host, and with it everything that is enqueued later, waits for it
   double seconds() const { return end - begin; }
 };
@@ -48,8 +49,8 @@ class Timeline final : public StepListener {
   void end(StepPart part, int group, Stream stream) override;
   /// `inner` with every collective on the timeline, which must outlive it.
   std::shared_ptr<Collectives> traced(std::shared_ptr<Collectives> inner);
-  /// All-reduces within `gradient` are those of these buckets.
-  void name_buckets(const std::vector<GradientBuckets::Bucket>& buckets, const Tensor& gradient);
+  /// Sums within `gradient` are those of these buckets, and gathers within `weights` (laid out alike) those of theirs.
+  void name_buckets(const std::vector<GradientBuckets::Bucket>& buckets, const Tensor& gradient, const Tensor& weights);
   /// In the order in which the host began them. Only when the device has done all that was enqueued.
   const std::deque<Span>& spans() const { return spans_; }
 
@@ -66,8 +67,7 @@ class Timeline final : public StepListener {
   Span* step_ = nullptr;
   int steps_ = 0;
   std::vector<GradientBuckets::Bucket> buckets_;
-  const std::byte* gradient_ = nullptr;
-  std::int64_t gradient_bytes_ = 0, element_ = 1;
+  Tensor gradient_, weights_;
 };
 
 }  // namespace eg

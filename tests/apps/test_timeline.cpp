@@ -66,7 +66,7 @@ struct Traced {
 };
 
 /// kSteps of training on two loopback ranks, with a timeline or without.
-Traced train(bool traced) {
+Traced train(bool traced, int zero = 0) {
   Traced all;
   all.trace.ranks.resize(2);
   std::mutex mutex;
@@ -77,12 +77,12 @@ Traced train(bool traced) {
     TrainerConfig c;
     c.vit = vit_config("vit-ti", 8, 4, 16, kDepth, 2);
     c.vit.classes = kClasses;
-    c.device = kCpu, c.method = parse_method("arrow:window=2");
+    c.device = kCpu, c.method = parse_method("arrow:window=2"), c.zero = zero;
     c.mean = {0.5, 0.5, 0.5}, c.stddev = {0.25, 0.25, 0.25};
     c.ranks = traced ? timeline.traced(ranks) : ranks;
     if (traced) c.listener = &timeline;
     Trainer trainer(c);
-    timeline.name_buckets(trainer.buckets().buckets(), trainer.arena().grad);
+    timeline.name_buckets(trainer.buckets().buckets(), trainer.arena().grad, trainer.arena().master);
     LoaderConfig lc;
     lc.format = {3, 8}, lc.batch = 8, lc.workers = 0, lc.rank = ranks->rank(), lc.ranks = 2;
     Loader loader(data, task.train, task.transform, lc);
@@ -187,6 +187,61 @@ TEST_CASE("timeline: two ranks on the cpu, where every sum is exposed and every 
     if (b > 0) CHECK(p.buckets[b].ready >= p.buckets[b - 1].ready);
   }
   CHECK(p.others.size() >= 1);  // the loss, on the host
+}
+
+TEST_CASE("timeline: weights that are gathered beside forward are exposed while it waits for them") {
+  StepTrace t;
+  t.depth = 2, t.buckets = {{{1}, {}}, {{0, 2}, {}}};
+  const auto gather = [](double begin, double end, int weights) {
+    Span s = sum(begin, end, false);
+    s.name = "all_gather", s.passes = 1, s.weights = weights;
+    return s;
+  };
+  // The embedding's weights come at once, those of block 0 while it is computed, those of block 1 late.
+  t.ranks = {{step(0, 20), gather(0, 1, 1), gather(1, 3, 1), gather(3, 8, 0), part(StepPart::forward, 0, 10),
+              part(StepPart::wait, 0, 1, -1), part(StepPart::wait, 2, 3, 0), part(StepPart::wait, 6, 8, 1),
+              part(StepPart::wait, 8, 8, 2), part(StepPart::backward, 10, 14, 1), sum(13, 16, false, 0, 0),
+              part(StepPart::update, 16, 20)}};
+  const StepTimes a = t.times(0, 0);
+  CHECK(close(a.weights, 8));
+  CHECK(close(a.weights_exposed, 1 + 1 + 2));
+  CHECK(close(a.forward, 10 - 4));
+  CHECK(close(a.communication, 8 + 3));
+  CHECK(close(a.exposed, 4 + 2));
+  std::vector<std::string> names;
+  const nlohmann::json chrome = t.chrome();
+  check_nesting(chrome);
+  for (const auto& e : chrome.at("traceEvents"))
+    if (e.at("ph") == "X") names.push_back(e.at("name"));
+  for (const char* name : {"weights of bucket 0: block 1", "waits for the weights of the embedding",
+                           "waits for the weights of block 1", "waits for the weights of the head"})
+    CHECK(std::count(names.begin(), names.end(), name) == 1);
+}
+
+TEST_CASE("timeline: with --zero 1 every bucket is summed in one pass and its weights are gathered once a step") {
+  const int threads = num_threads();
+  set_num_threads(1);
+  const Traced traced = train(true, 1), whole = train(true);
+  set_num_threads(threads);
+  const StepTrace& t = traced.trace;
+  for (int rank = 0; rank < 2; ++rank)
+    for (int step = 0; step < kSteps; ++step) {
+      const StepTimes s = t.times(rank, step);
+      CHECK(s.weights > 0.0);
+      CHECK(close(s.weights_exposed, s.weights));  // on the cpu
+      CHECK(s.weights < s.communication);
+      CHECK(close(s.exposed, s.communication));
+    }
+  CHECK(whole.trace.times(0, 0).weights == 0.0);
+  std::map<std::string, int> names;
+  const nlohmann::json chrome = t.chrome();
+  check_nesting(chrome);
+  for (const auto& e : chrome.at("traceEvents")) ++names[e.at("name")];
+  CHECK(names["weights of bucket 0: block 2, block 1"] == 2 * kSteps);
+  CHECK(names["waits for the weights of block 1"] == 2 * kSteps);
+  CHECK(names["all_gather"] == 0);
+  for (const Message& m : t.profile().buckets) CHECK(m.passes == 1);
+  for (const Message& m : whole.trace.profile().buckets) CHECK(m.passes == 2);
 }
 
 TEST_CASE("bench --trace: one rank writes a timeline that nests, and the scaling model reads it") {

@@ -298,8 +298,8 @@ def bench_over_ranks(run):
     """A timeline of two processes: every bucket once a step on both, on the cpu all of it exposed; and weak scaling."""
     bench = f"bench --steps 3 --batch 4 --threads 1 --image-size 8 --patch 4 {MODEL.split('--lr')[0]} --precision fp32 --methods"
 
-    def start(command, ranks=2, expect=0):
-        done = subprocess.run([*mpirun(ranks), run.evergrad, *command.split()], env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    def start(command, ranks=2, expect=0, **environment):
+        done = subprocess.run([*mpirun(ranks), run.evergrad, *command.split()], env={**ENVIRONMENT, **environment}, capture_output=True, text=True, timeout=300)
         assert done.returncode == expect, f"{command}: exit {done.returncode}\n{done.stdout}{done.stderr}"
         return done.stdout + done.stderr
 
@@ -318,6 +318,30 @@ def bench_over_ranks(run):
         for line in said.split("exposed\n")[1].splitlines()[1:3]:
             _, step, *_, communication, exposed = map(float, line.split())
             assert 0 <= exposed <= communication <= step and (device != "cpu" or exposed == communication), line
+        # With --zero 1: every bucket's weights once a step (what lies outside of blocks in two pieces), and a block waits for its own.
+        divided = run.scratch / f"{device}-divided.json"
+        said_of_it = start(f"{bench} arrow:window=4 --device {device} --zero 1 --trace {divided}", EVERGRAD_EMULATED="streams=lazy:1")
+        assert "--zero 1" in said_of_it and "of them exposed" in said_of_it, said_of_it
+        events = [e for e in json.loads(divided.read_text())["traceEvents"] if e["ph"] == "X"]
+        for rank, step in [(r, s) for r in range(2) for s in range(3)]:
+            own = [e for e in events if (e["pid"], e["args"]["step"]) == (rank, step)]
+            gathers = [e for e in own if e["args"].get("weights", -1) >= 0]
+            waits = {e["name"].split(" of ")[1]: e for e in own if e["name"].startswith("waits for the weights")}
+            assert sorted(e["args"]["weights"] for e in gathers) == [*range(buckets), buckets - 1], gathers
+            assert list(waits) == ["the embedding", "block 0", "block 1", "block 2", "the head"], waits
+            for block in range(3):
+                mine, = (e for e in gathers if f"block {block}" in e["name"])
+                wait = waits[f"block {block}"]
+                assert mine["ts"] + mine["dur"] <= wait["ts"] + wait["dur"] + 1, (mine, wait)
+            forward, = (e for e in own if e["name"] == "forward")
+            assert all(e["args"]["enqueued_us"] <= forward["ts"] + forward["dur"] for e in gathers), (gathers, forward)
+            # In lazy streams gathers run between two pieces of the forward pass, which goes on without the later ones.
+            hidden = [e for e in gathers if e["ts"] > forward["ts"] and all(not w["ts"] < e["ts"] + e["dur"] / 2 < w["ts"] + w["dur"] for w in waits.values())]
+            assert (len(hidden) > 0) == (device == "emulated"), (device, gathers, waits, forward)
+        for line in said_of_it.split("of them exposed\n")[1].splitlines()[1:3]:
+            *_, communication, exposed, gathered, late = map(float, line.split())
+            assert 0 <= late <= gathered <= communication and late <= exposed and gathered > 0, line
+            assert (late == gathered) == (device == "cpu"), line
         said = start(f"bench --scaling {file} --scaling-ranks 2,8", ranks=1)
         assert "measured on 2 ranks" in said and "Of the 2 ranks that were traced the model says" in said, said
 
