@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,7 @@
 #include "engine/collectives/ordered_sum.h"
 #include "engine/error.h"
 #include "engine/rng.h"
+#include "tests/ranks/against_loopback.h"
 
 using namespace eg;
 
@@ -231,9 +233,70 @@ TEST_CASE("collectives: a rank that fails ends those that wait for it, with its 
 }
 
 // Started by tests/scripts/test_ranks.py, once for each number of ranks.
+namespace {
+
+/// Ranks that make one of the mistakes that a backend can make; fault 0: none.
+class Faulty final : public Collectives {
+ public:
+  Faulty(std::shared_ptr<Collectives> inner, int fault) : inner_(std::move(inner)), fault_(fault) {}
+  int rank() const override { return inner_->rank(); }
+  int size() const override { return inner_->size(); }
+  bool deterministic() const override { return fault_ != 5; }
+  std::string name() const override { return "faulty"; }
+  void all_reduce(void* data, std::int64_t n, DType t, Stream s) override {
+    // bf16 that is rounded at every hop, as by a ring; f32 in descending order.
+    if ((fault_ == 1 && t == DType::bf16) || ((fault_ == 2 || fault_ == 5) && t == DType::f32)) {
+      const std::size_t bytes = std::size_t(n) * size_of(t);
+      const auto all = inner_->all_gather_bytes(std::string(static_cast<char*>(data), bytes));
+      std::string sum = all.back();
+      for (std::size_t r = all.size() - 1; r-- > 0;) {
+        const void* parts[] = {sum.data(), all[r].data()};
+        ordered_sum(parts, sum.data(), n, t);
+      }
+      std::memcpy(data, sum.data(), bytes);
+    } else {
+      inner_->all_reduce(data, n, t, s);
+    }
+  }
+  void reduce_scatter(void* data, std::int64_t n, DType t, Stream s) override {
+    fault_ == 3 ? inner_->all_reduce(data, n, t, s)
+                : inner_->reduce_scatter(data, n, t, s);  // 3: the others' parts too
+  }
+  void all_gather(void* data, std::int64_t n, DType t, Stream s) override { inner_->all_gather(data, n, t, s); }
+  void broadcast(void* data, std::int64_t n, int root, Stream s) override {
+    inner_->broadcast(data, n, fault_ == 4 ? 0 : root, s);
+  }
+  void barrier() override { inner_->barrier(); }
+  std::vector<std::string> all_gather_bytes(const std::string& t) override { return inner_->all_gather_bytes(t); }
+  void abort(const std::string& why) noexcept override { inner_->abort(why); }
+
+ private:
+  const std::shared_ptr<Collectives> inner_;
+  const int fault_;
+};
+
+}  // namespace
+
+TEST_CASE("collectives: what the NCCL probe asks finds a backend's mistakes, and none in loopback itself") {
+  const char* const found[] = {"", "all_reduce of bf16", "all_reduce of f32", "reduce_scatter of", "broadcast of", ""};
+  for (int fault = 0; fault < 6; ++fault) {
+    CAPTURE(fault);
+    std::vector<std::vector<std::string>> wrong(3);
+    run_loopback(3, [&](const std::shared_ptr<Collectives>& ranks) {
+      Faulty c(ranks, fault);
+      wrong[std::size_t(c.rank())] = test::differences_from_loopback(c, kCpu, {}, 5003);
+    });
+    // 5: another order of f32, by a backend that promises none.
+    if (fault == 0 || fault == 5) CHECK(wrong == std::vector<std::vector<std::string>>(3));
+    for (const std::string& text : wrong[1]) CHECK(text.find(found[fault]) == 0);
+    CHECK(wrong[1].empty() == (fault == 0 || fault == 5));
+  }
+}
+
 TEST_CASE("collectives: MPI gives the loopback's bits" *
           doctest::skip(std::getenv("OMPI_COMM_WORLD_SIZE") == nullptr)) {
   const auto mpi = mpi_ranks(kCpu);
+  CHECK(test::differences_from_loopback(*mpi, kCpu, {}, 40000) == std::vector<std::string>());
   CHECK(mpi->size() == std::atoi(std::getenv("OMPI_COMM_WORLD_SIZE")));
   for (const std::int64_t count : {0, 1, 17, 1000, 5000, 40000}) {
     CAPTURE(count);

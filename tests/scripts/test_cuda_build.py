@@ -58,6 +58,11 @@ def main():
         run("cmake", "--build", build, "-j2", "--target", "test_cudnn", "pretended_driver")
         expect(run(build / "tests" / "test_cudnn", "-tc=*H100*,*refused*", env={
             "LD_LIBRARY_PATH": f"{build / 'tests' / 'pretended_driver'}:{os.environ.get('LD_LIBRARY_PATH', '')}"}), "2 passed")
+    if "with    NCCL" in said:  # without a GPU it gets as far as asking for one
+        run("cmake", "--build", build, "-j2", "--target", "nccl_probe")
+        expect(run(build / "tests" / "nccl_probe", expected=1, env={
+            "CUDA_VISIBLE_DEVICES": "", "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29517"}),
+            "nccl_probe: ", "cuda:0")
     # Without a GPU, also on a machine that has one.
     none = {"CUDA_VISIBLE_DEVICES": ""}
     for program in ("test_kernels_cuda", "test_words_cuda"):
