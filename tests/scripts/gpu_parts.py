@@ -1,4 +1,5 @@
 """The parts of tests/gpu: what each one runs, on what limit, and which figures it leaves. `r` is the call (tests/gpu: Call)."""
+import fnmatch
 import importlib.util
 import json
 import os
@@ -95,6 +96,44 @@ def part_sanitize(r, tool):
             r.fail(part, f"--test-case={case} did not run one case")
 
 
+def families(names):
+    """Cases by what stands before the colon of their name: a program start for each family, not for each of eighty cases."""
+    found = {}
+    for name in names:
+        found.setdefault(name.split(":")[0], []).append(name)
+    return found
+
+
+def part_rest(r, tool):
+    """What part_sanitize leaves out: every other case of the conformance suite, and the words of CUDA that kernels are made of.
+    Each family is a figure, so that a call goes on where the one before ran out of time."""
+    part, program = f"rest-{tool}", shutil.which("compute-sanitizer")
+    if not program:
+        return r.skip(part, "compute-sanitizer is neither on the PATH nor in /usr/local/cuda/bin")
+    done = {key for key, f in gpu_report.figures(r.earlier, part).items() if f["commit"] == r.commit}
+    for test in ("test_kernels_cuda", "test_words_cuda"):
+        binary = f"{r.options.build}/tests/{test}"
+        listed = r.run(part, [binary, "--list-test-cases"], 60)
+        if listed is None:
+            return
+        names = [n for n in listed.splitlines() if ": " in n and not n.startswith("[doctest]")]
+        left = [n for n in names if not any(fnmatch.fnmatchcase(n, pattern) for pattern in SANITIZED[tool])]
+        if not left:
+            return r.fail(part, f"{test} lists no cases")
+        for family, cases in families(left).items():
+            if f"{test} {family}" in done:
+                continue
+            # A comma would end the pattern; a question mark stands for any one character.
+            text = r.run(part, [program, "--tool", tool, "--error-exitcode", "3", binary,
+                                f"--test-case={','.join(c.replace(',', '?') for c in cases)}"], 240, {"EVERGRAD_SHORT_TESTS": "1"})
+            if text is None:
+                continue
+            if not re.search(rf"test cases:\s+{len(cases)} \|\s+{len(cases)} passed", text):
+                r.fail(part, f"of {test}, {family}: not all of {len(cases)} cases ran")
+            else:
+                r.figure(part, f"{test} {family}", cases=len(cases))
+
+
 def bench_command(r, model, out, *more):
     return [f"{r.options.build}/evergrad", "bench", *evergrad_flags(MODELS[model]), "--device", "cuda:0", "--precision", "bf16", "--json", out, *more]
 
@@ -152,15 +191,18 @@ def part_train(r):
 
 
 def part_repeat(r):
-    """Two runs of 100 steps must leave the same weights, bit for bit: with our kernels, and with the libraries'."""
-    for mode, figure in (("hand", "bitwise_equal"), ("library", "bitwise_equal_library")):
+    """Two runs of 100 steps must leave the same weights, bit for bit: with our kernels, with the libraries', and with those that the
+    first run measured to be the fastest and the second finds in the cache."""
+    for mode, figure in gpu_report.REPEATS.items():
         states = []
+        cache = ROOT / r.options.build / f"repeat-{mode}-cache"
+        shutil.rmtree(cache, ignore_errors=True)
         for i in range(2):
             out = ROOT / r.options.build / f"repeat-{mode}-{i}"
             shutil.rmtree(out, ignore_errors=True)
             if r.run("repeat", [f"{r.options.build}/evergrad", "train", "--classes", "10", "--epochs", "10", "--train-limit", "640",
                                 "--test-limit", "100", "--batch", "64", "--method", "arrow", "--kernels", mode, *train_flags(out)],
-                     60) is None:
+                     60, {"EVERGRAD_CACHE": str(cache)}) is None:
                 return
             states.append(sorted((out / "checkpoints").glob("*.safetensors"))[-1].read_bytes())
         same = states[0] == states[1]
@@ -188,5 +230,7 @@ PARTS = {
     "sanitize-synccheck": lambda r: part_sanitize(r, "synccheck"),
     "pytorch-compile": lambda r: part_pytorch(r, "pytorch-compile"),
     "pytorch-max-autotune": lambda r: part_pytorch(r, "pytorch-max-autotune"),
+    "rest-memcheck": lambda r: part_rest(r, "memcheck"),
+    "rest-initcheck": lambda r: part_rest(r, "initcheck"),
 }
-GROUPS = {"sanitize": "sanitize-", "pytorch": "pytorch-", "benches": "bench"}  # a group's name stands for all parts that begin so
+GROUPS = {"sanitize": "sanitize-", "rest": "rest-", "pytorch": "pytorch-", "benches": "bench"}  # a group's name stands for all parts that begin so

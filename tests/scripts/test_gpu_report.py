@@ -28,13 +28,29 @@ from gpu_report import BIG, SMALL  # noqa: E402
 CARD = "NVIDIA Planted 1"
 STAND_INS = {
     "nvidia-smi": 'case "$1" in *compute_cap*) echo 9.0;; *) echo "NVIDIA Planted 1";; esac',
-    "compute-sanitizer": 'case "$*" in *"matmul: rows"*) sleep ${SLOW:-0};; *"attention: forward"*) [ -z "$FOUND" ] || exit $FOUND;; esac\n'
-                         'echo "[doctest] test cases: 1 | ${RAN:-1 passed} | 0 failed"',
+    "compute-sanitizer": 'case "$*" in *"matmul: rows"*) sleep ${SLOW:-0};; *"attention: forward"*) [ -z "$FOUND" ] || exit $FOUND;;'
+                         ' *"cast: "*) sleep ${SLOW_CAST:-0};; esac\n'
+                         'n=$(echo "$*" | sed "s/.*--test-case=//" | tr -cd , | wc -c); n=$((n + 1))\n'  # commas part the cases
+                         'echo "[doctest] test cases: $n | ${RAN:-$n passed} | 0 failed"',
+    "tests/test_kernels_cuda": 'cat "$(dirname "$0")/../kernel_cases"',
+    "tests/test_words_cuda": 'echo "words: one, two"',
     # Its step takes RATE images a second; without RATE it fails.
     "evergrad": 'out=""; while [ $# -gt 0 ]; do [ "$1" = --json ] && out="$2"; shift; done\n'
                 '[ -n "$RATE" ] || exit 1\n'
                 'echo "{\\"steps\\": [{\\"method\\": \\"adamw\\", \\"images_per_second\\": $RATE}], \\"ceilings\\": {}}" > "$out"',
+    # Trains: its weights are what the cache holds, which it fills when it is empty. Without SHARED everybody has a cache of his own.
+    "trains": 'while [ $# -gt 0 ]; do [ "$1" = --out ] && out="$2"; [ "$1" = --kernels ] && mode="$2"; shift; done\n'
+              'file="$EVERGRAD_CACHE/choices"; mkdir -p "$EVERGRAD_CACHE" "$out/checkpoints"\n'
+              '[ "$mode" != auto ] || [ -n "$SHARED" ] || rm -f "$file"\n'
+              '[ -e "$file" ] || { [ "$mode" = auto ] && date +%s%N || echo fixed; } > "$file"\n'
+              'cp "$file" "$out/checkpoints/1.safetensors"',
 }
+
+
+def kernel_cases():
+    """What test_kernels_cuda would list."""
+    text = "".join(p.read_text() for p in sorted((ROOT / "tests" / "kernels").glob("test_*.cpp")) if p.stem != "test_matmul_paths")
+    return re.findall(r'TEST_CASE\(\s*"([^"]+)"', text)
 
 
 def part(state="ok", figures=None, time="2026-01-01 10:00", commit="aaa", **more):
@@ -150,6 +166,8 @@ class WholeCalls(unittest.TestCase):
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
         self.folder = pathlib.Path(scratch.name)
+        (self.folder / "tests").mkdir()
+        (self.folder / "kernel_cases").write_text("[doctest] listing all test case names\n" + "".join(f"{n}\n" for n in kernel_cases()))
         for name, body in STAND_INS.items():
             file = self.folder / name
             file.write_text(f"#!/bin/sh\n{body}\n")
@@ -185,6 +203,36 @@ class WholeCalls(unittest.TestCase):
         self.assertIn("| sanitize-racecheck | ran out of time: after ", text)
         self.assertIn("| ViT-B/16 224 @256: images/s | at least 3,900 /s | 1,234 /s | MISSED |", text)
 
+    def test_the_rest_of_the_cases_comes_family_by_family_and_goes_on_where_it_stopped(self):
+        done, parts = self.call("--parts", "rest-memcheck", "--minutes", "0.1", SLOW_CAST="60")
+        self.assertEqual((done.returncode, parts["rest-memcheck"]["state"]), (1, "ran out of time"), done.stdout)
+        before = set(parts["rest-memcheck"]["figures"])
+        self.assertTrue(before)
+        self.assertNotIn("test_kernels_cuda cast", before)
+        done, parts = self.call("--parts", "rest-memcheck")
+        rest = parts["rest-memcheck"]
+        self.assertEqual((done.returncode, rest["state"]), (0, "ok"), done.stdout)
+        again = [c["command"] for c in rest["commands"] if "--tool" in c["command"]]
+        self.assertEqual(len(again), len(rest["figures"]) - len(before))
+        # With those of the part before, every case has been seen once.
+        seen = sum(f["cases"] for f in rest["figures"].values())
+        named = [n for n in kernel_cases() if any(fnmatch.fnmatchcase(n, p) for p in gpu_parts.SANITIZED["memcheck"])]
+        self.assertEqual(seen, len(kernel_cases()) - len(named) + 1)  # and one of the words
+        self.assertEqual(rest["figures"]["test_words_cuda words"]["cases"], 1)
+        done, parts = self.call("--parts", "rest-initcheck", RAN="0 passed")
+        self.assertEqual(parts["rest-initcheck"]["state"], "FAILED")
+
+    def test_a_run_that_chooses_its_kernels_repeats_only_with_one_cache(self):
+        (self.folder / "evergrad").write_text((self.folder / "trains").read_text())
+        done, parts = self.call("--parts", "repeat", SHARED="1")
+        self.assertEqual((done.returncode, {k: f["value"] for k, f in parts["repeat"]["figures"].items()}),
+                         (0, {"bitwise_equal": True, "bitwise_equal_library": True, "bitwise_equal_auto": True}), done.stdout)
+        self.assertIn("| reached | --kernels hand, library, auto |", (self.folder / "gpu-nvidia-planted-1.md").read_text())
+        done, parts = self.call("--parts", "repeat")
+        self.assertEqual((done.returncode, parts["repeat"]["state"]), (1, "FAILED"))
+        self.assertIn("--kernels auto", parts["repeat"]["why"])
+        self.assertIn("| MISSED | --kernels hand, library, auto |", (self.folder / "gpu-nvidia-planted-1.md").read_text())
+
     def test_what_the_file_lacks_comes_first(self):
         first = next(iter(MODELS))
         self.call("--parts", "bench", "--models", first, RATE="5")
@@ -218,8 +266,7 @@ class WholeCalls(unittest.TestCase):
 
 class Sources(unittest.TestCase):
     def test_every_case_for_compute_sanitizer_is_one_case(self):
-        text = "".join(p.read_text() for p in (ROOT / "tests" / "kernels").glob("test_*.cpp") if p.stem != "test_matmul_paths")
-        names = re.findall(r'TEST_CASE\(\s*"([^"]+)"', text)
+        names = kernel_cases()
         for pattern in {c for cases in gpu_parts.SANITIZED.values() for c in cases}:
             self.assertNotIn(",", pattern)  # doctest would take two patterns
             self.assertEqual(len([n for n in names if fnmatch.fnmatchcase(n, pattern)]), 1, pattern)
