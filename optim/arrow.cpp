@@ -86,6 +86,8 @@ class Arrow final : public Optimizer {
   void write_state(Group& g, const ArrowState& state) const;
   bool general_form() const;
   bool needs_base() const;
+  DType ring_type() const { return s_.bf16_ring ? DType::bf16 : arena_.grad.dtype(); }
+  std::int64_t bytes_moved() const;
 
   ArrowSettings s_;
   ParamArena& arena_;
@@ -163,8 +165,7 @@ void Arrow::build_group(Group& g, std::int64_t at) {
   write_state(g, {});
   for (const ArrowRun& target : g.targets) {
     const Division::Piece t = own_run(division_, target);
-    const DType type = s_.bf16_ring ? DType::bf16 : arena_.grad.dtype();
-    g.rings.push_back(Tensor::zeros({slots, t.size}, type, device_));
+    g.rings.push_back(Tensor::zeros({slots, t.size}, ring_type(), device_));
     if (s_.momentum > 0.0) g.momenta.push_back(Tensor::zeros({t.size}, arena_.master_type(), device_));
     const auto base_of = [&](const Division::Piece& piece) {
       return ArrowTarget{.weight = ArenaPiece{piece.begin, piece.size, piece.own, {}}.master(arena_),
@@ -456,6 +457,26 @@ std::map<std::string, double> Arrow::scalars() {
           {"arrow.base_share", warm / n}};
 }
 
+/// Bytes that a step with full windows reads and writes of each element, as arrow.cu does it after the warm-up: every kernel
+/// counts, because what one of them leaves in a cache the next may or may not find there.
+std::int64_t Arrow::bytes_moved() const {
+  const std::int64_t window = s_.solve.window, column = std::int64_t(size_of(ring_type()));
+  const std::int64_t gradient = std::int64_t(size_of(arena_.grad.dtype()));
+  const std::int64_t weight = std::int64_t(size_of(arena_.master_type()));  // moments and momentum are of its type
+  const std::int64_t work = arena_.work ? std::int64_t(size_of(arena_.work.dtype())) : 0;
+  const bool momentum = s_.momentum > 0.0;
+  std::int64_t bytes = gradient + (window + 1) * column;  // observe: the older columns are read, one is written
+  if (s_.precondition_momentum && momentum) bytes += weight;
+  if (needs_base()) bytes += gradient + 4 * weight;  // m and v, read and written
+  bytes += gradient + 2 * weight + work;             // update
+  if (momentum) bytes += 2 * weight;
+  if (s_.norm_control)
+    bytes += needs_base() ? 2 * weight : gradient;  // the direction is the base's; its length came with the solve
+  else
+    bytes += (window + 1) * column;
+  return bytes;
+}
+
 std::string Arrow::describe() const {
   std::size_t tensors = 0;
   std::int64_t parameters = 0;
@@ -472,15 +493,13 @@ std::string Arrow::describe() const {
   const std::string start = o.warmup == ArrowWarmup::base        ? cat("first ", o.warmup_steps, " steps the base's")
                             : o.warmup == ArrowWarmup::beta_ramp ? cat("beta rising for ", o.warmup_steps, " steps")
                                                                  : "no warm-up";
-  // Observing reads the gradient and the other columns and writes one; the update reads all columns.
-  const std::int64_t column = std::int64_t(size_of(s_.bf16_ring ? DType::bf16 : arena_.grad.dtype()));
-  const std::int64_t ring = parameters * (o.window + 1) * column;
-  const std::int64_t moved = parameters * std::int64_t(size_of(arena_.grad.dtype())) + 2 * ring;
+  const std::int64_t ring = parameters * (o.window + 1) * std::int64_t(size_of(ring_type()));
   const auto mib = [](std::int64_t bytes) { return cat(std::round(double(bytes) / (1 << 20) * 10.0) / 10.0, " MiB"); };
   return cat(s_.norm_control ? "Base steps with the norm of ARROW's, " : "ARROW ", "on ", s_.tensors,
              s_.mlp ? " and the MLP" : "", " of blocks ", blocks, " (", tensors, " tensors, ", parameters,
              " parameters, ", groups_.size(), " window", groups_.size() == 1 ? "" : "s", " of together ", mib(ring),
-             "; ", mib(moved), " of memory traffic a step), W=", o.window, ", ", kDamping[int(o.damping)], " damping ",
+             "; a step with full windows reads and writes ", mib(parameters * bytes_moved()),
+             " of gradient, windows, moments and weights), W=", o.window, ", ", kDamping[int(o.damping)], " damping ",
              strength, ", ", kGraft[int(s_.graft)], ", ", start, ", window ", kBoundary[int(s_.boundary)],
              " at a new task, ", s_.in_backward ? "updated inside the backward pass, " : "", "lr ",
              s_.lr < 0.0 ? lr_ : s_.lr, "; ", s_.adamw_base ? "AdamW" : "SGD", " lr ", lr_, " elsewhere, weight decay ",

@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <utility>
 
 #include "apps/continual/evaluate.h"
 #include "apps/continual/farm.h"
@@ -112,17 +113,19 @@ class Benchmark {
   }
 
   void announce() {
-    const Pair& first = pairs_[0];
-    const TrainerConfig trainer = plan_.trainer(first, *stream_);
     progress_->note(stream_->describe());
     for (const std::string& note : plan_.init_notes()) progress_->note(cat(o_.model.init, ": ", note));
-    progress_->note(cat(model_of(trainer).describe(), "; ", method_settings(trainer)));
+    std::string model;
+    for (std::size_t i = 0; i < plan_.methods().size(); ++i) {
+      const TrainerConfig trainer = plan_.trainer({plan_.methods()[i], pairs_[0].seed}, *stream_);
+      const std::string now = model_of(trainer).describe();  // a method may change the network
+      if (std::exchange(model, now) != now) progress_->note(now);
+      progress_->note(cat(plan_.methods()[i], ": ", plan_.settings()[i]));
+      if (const std::string said = caution(trainer); !said.empty()) progress_->note(said);
+    }
     progress_->note(cat(pairs_.size(), pairs_.size() == 1 ? " run" : " runs", " (method x seed) on ",
                         plan_.machine().device, ", ", plan_.machine().precision, ", ", num_threads(),
                         " threads; run folder ", o_.out));
-    for (const Pair& pair : pairs_)
-      if (pair.seed == first.seed)  // once for each method
-        if (const std::string said = caution(plan_.trainer(pair, *stream_)); !said.empty()) progress_->note(said);
   }
 
   void save(Trainer* trainer) {

@@ -39,6 +39,9 @@ class Plan {
   const ResolvedMachine& machine() const { return machine_; }
   const std::shared_ptr<const Dataset>& data() const { return data_; }
   const std::vector<Pair>& pairs() const { return pairs_; }
+  const std::vector<std::string>& methods() const { return methods_; }
+  /// Of each method, what it does, with every number.
+  const std::vector<std::string>& settings() const { return settings_; }
   std::shared_ptr<const TaskStream> stream(std::uint64_t seed) const;
   /// The head's policy as Trainer::begin_task takes it.
   std::string trainer_head() const { return o_.head == "growing" || o_.head == "masked" ? "keep" : o_.head; }
@@ -76,7 +79,7 @@ class Plan {
 
   ContinualOptions o_;
   ResolvedMachine machine_;
-  std::vector<std::string> methods_, settings_;  // settings_[i]: what method i does, with every number
+  std::vector<std::string> methods_, settings_;
   std::vector<std::uint64_t> seeds_;
   std::vector<Pair> pairs_;
   ProbeCadence cadence_;

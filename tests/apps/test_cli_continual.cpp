@@ -144,6 +144,25 @@ TEST_CASE("continual: methods with options, several seeds, and the per-block dia
   }
 }
 
+TEST_CASE(
+    "continual: every method's settings are said before the first task, with the network where it is another one") {
+  const TemporaryFolder folder;
+  const Ended e = evergrad(tiny_continual(folder / "run") +
+                           Args{"--methods", "adamw,arrow:blocks=0,crelu", "--tasks", "1", "--epochs", "1"});
+  INFO(e.all());
+  REQUIRE(e.code == 0);
+  const auto count = [&](const std::string& text) {
+    int n = 0;
+    for (auto at = e.all().find(text); at != std::string::npos; at = e.all().find(text, at + 1)) ++n;
+    return n;
+  };
+  CHECK(count("adamw: AdamW lr") == 1);
+  CHECK(count("arrow:blocks=0: ARROW on qkvo of blocks 0") == 1);
+  CHECK(count("MiB of gradient, windows, moments and weights") == 1);
+  CHECK(count("crelu: ") == 1);
+  CHECK(count("ViT 8/4") == 2);  // adamw's and arrow's, and that of crelu
+}
+
 TEST_CASE("continual: a diagnosis comes when asked for, and its cadence changes no result") {
   const TemporaryFolder folder;
   const auto places = [&](const char* cadence) {

@@ -88,8 +88,20 @@ TEST_CASE("arrow: takes q, k, v and output of the last blocks of a real model, a
   CHECK(parse_blocks("4+1-2", 6) == std::vector<int>{1, 2, 4});
   const auto optimizer = m.optimizer("arrow");
   CHECK(contains(optimizer->describe(),
-                 "qkvo of blocks 2,3,4,5 (16 tensors, 16384 parameters, 4 windows of together 0.6 MiB; 1.2 MiB of "
-                 "memory traffic a step)"));
+                 "qkvo of blocks 2,3,4,5 (16 tensors, 16384 parameters, 4 windows of together 0.6 MiB; a step with "
+                 "full windows reads and writes 1.7 MiB of gradient, windows, moments and weights)"));
+  // Bytes of an element, W = 8, all fp32. Observe: the gradient and 9 columns, 40. The base's moments: gradient and twice two
+  // moments, 20. Update: gradient, 9 columns, the weight twice, 48. Without moments 88; a norm control reads two moments
+  // instead of 9 columns, 80; a bf16 ring has columns of 2 bytes, 72.
+  const auto moved = [&](const std::string& method, double bytes) {
+    const double mib = std::round(16384 * bytes / (1 << 20) * 10) / 10;
+    return contains(m.optimizer(method)->describe(), cat("reads and writes ", mib, " MiB of gradient"));
+  };
+  CHECK(moved("arrow", 108));
+  CHECK(moved("arrow:base=sgd:graft=none:warmup=none", 88));
+  CHECK(moved("norm-control", 80));
+  CHECK(moved("arrow:ring=bf16", 72));
+  CHECK(moved("arrow:momentum=0.9", 116));
 }
 
 TEST_CASE("arrow: each grouping of a real model names its windows") {
