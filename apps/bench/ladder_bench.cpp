@@ -131,10 +131,8 @@ std::string climb(Device device, std::span<const Rung<Args>> rungs, void (*Kerne
 
 }  // namespace
 
-std::string bench_ladder(Device device, const std::string& name, const BenchShape& shape, const Ceilings& ceilings,
-                         double seconds) {
-  const Ladders* const all = ladders(device);
-  check(all != nullptr, Kind::usage, [&] {
+void check_ladder(Device device, const std::string& name, const BenchShape& shape) {
+  check(ladders(device) != nullptr, Kind::usage, [&] {
     return cat("--ladder ", name, ": the ladders are CUDA kernels, and ", device,
                " has none; use --device cuda:0, or --device emulated to see them counted and checked");
   });
@@ -146,6 +144,12 @@ std::string bench_ladder(Device device, const std::string& name, const BenchShap
               ": takes widths up to 1024 that are multiples of 8, and heads of 16, 32, ... 128; this model has width ",
               shape.dim, " and heads of ", shape.dim / shape.heads);
         });
+}
+
+std::string bench_ladder(Device device, const std::string& name, const BenchShape& shape, const Ceilings& ceilings,
+                         double seconds) {
+  check_ladder(device, name, shape);
+  const Ladders* const all = ladders(device);
   if (name == "matmul")
     return climb<Matmul>(device, all->matmul, &KernelTable::matmul, matmul_of, shape, ceilings, seconds);
   if (name == "attention")

@@ -39,7 +39,7 @@ StepRig::StepRig(const BenchOptions& o, const ResolvedMachine& machine, const st
   c.vit = vit_;
   c.device = machine.device, c.zero = machine.zero;
   c.record_steps = machine.record_steps;
-  c.method = parse_method(method);
+  c.method = parse_method(method), c.clip_norm = o.clip_norm;
   const ChannelStats s = channel_stats(*data, task.train, {o.model.channels, o.model.image_size});
   c.mean = s.mean, c.stddev = s.stddev;
   c.ranks = ranks, c.listener = listener;

@@ -20,7 +20,7 @@ struct BenchOptions {
   RankOptions ranks;
   std::string filter, json, compare, ladder, methods = "adamw,arrow", trace;
   int batch = 64, classes = 100, steps = 12, rounds = 5;
-  double seconds = 0.3;
+  double seconds = 0.3, clip_norm = 1.0;
   bool kernels_only = false, step_only = false, weak_scaling = false;
   // The scaling model: files of --trace, or typed figures; negative: not given.
   bool scaling = false;

@@ -75,6 +75,15 @@ int bench(const BenchOptions& o) {
   });
   const ResolvedMachine machine = resolve_machine(o.machine);
   const VitConfig vit = vit_of(o.model, o.classes, machine.activation);
+  const BenchShape shape{o.batch,
+                         vit.tokens(),
+                         vit.dim,
+                         vit.heads,
+                         vit.hidden(),
+                         o.classes,
+                         std::int64_t(vit.channels) * vit.patch * vit.patch,
+                         vit.parameter_count()};
+  if (!o.ladder.empty()) check_ladder(machine.device, o.ladder, shape);
   std::cout << vit.describe() << "\nbatch " << o.batch << ", " << machine.device << ", " << machine.precision << ", "
             << num_threads() << " threads (" << runtime(machine.device).describe() << ")\n";
   const Ceilings top = measure_ceilings(machine.device);
@@ -82,9 +91,12 @@ int bench(const BenchOptions& o) {
   const double peak = bf16 && top.bf16_gflops > 0 ? top.bf16_gflops : top.fp32_gflops;
   if (machine.device.type == DeviceType::emulated)
     std::cout << "The emulated device executes a GPU's kernels on this processor: its times say nothing about a GPU.\n";
-  std::cout << "Ceilings of this machine, measured now (" << top.unit << "): fp32 " << fixed(top.fp32_gflops, 0)
-            << " GFLOP/s, bf16 " << fixed(top.bf16_gflops, 0) << " GFLOP/s, copy " << fixed(top.copy_gb_per_s, 1)
-            << " GB/s, triad " << fixed(top.triad_gb_per_s, 1) << " GB/s\n\n";
+  const auto figure = [](double value, int decimals, const char* unit) {
+    return value > 0.0 ? cat(fixed(value, decimals), " ", unit) : std::string("-");
+  };
+  std::cout << "Ceilings of this machine, measured now (" << top.unit << "; -: not measured): fp32 "
+            << figure(top.fp32_gflops, 0, "GFLOP/s") << ", bf16 " << figure(top.bf16_gflops, 0, "GFLOP/s") << ", copy "
+            << figure(top.copy_gb_per_s, 1, "GB/s") << ", triad " << figure(top.triad_gb_per_s, 1, "GB/s") << "\n\n";
   nlohmann::json report = {{"device", to_string(machine.device)},
                            {"precision", machine.precision},
                            {"kernels_mode", to_string(machine.kernels)},
@@ -97,14 +109,6 @@ int bench(const BenchOptions& o) {
                              {"bf16_gflops", top.bf16_gflops},
                              {"copy_gb_per_s", top.copy_gb_per_s},
                              {"triad_gb_per_s", top.triad_gb_per_s}}}};
-  const BenchShape shape{o.batch,
-                         vit.tokens(),
-                         vit.dim,
-                         vit.heads,
-                         vit.hidden(),
-                         o.classes,
-                         std::int64_t(vit.channels) * vit.patch * vit.patch,
-                         vit.parameter_count()};
   if (!o.ladder.empty()) {
     std::cout << bench_ladder(machine.device, o.ladder, shape, top, o.seconds);
     return 0;
@@ -236,6 +240,10 @@ void add_bench_command(CLI::App& app, std::function<int()>& run) {
       ->check(CLI::Range(1, 65536));
   sub->add_option("--classes", o->classes, "Outputs of the head")->capture_default_str()->check(CLI::Range(1, 1000000));
   sub->add_option("--methods", o->methods, "Methods whose whole step is timed")->capture_default_str();
+  sub->add_option("--clip-norm", o->clip_norm,
+                  "Clip the gradient's global norm to this (0: never, which arrow:update=backward asks for)")
+      ->capture_default_str()
+      ->check(number_in(0.0, 1e9));
   sub->add_option("--steps", o->steps, "Timed steps per method, after ten to warm up")
       ->capture_default_str()
       ->check(CLI::Range(1, 100000));

@@ -5,6 +5,8 @@
 
 #include <cstring>
 
+#include "tests/apps/command.h"
+
 using namespace eg;
 
 namespace {
@@ -43,4 +45,14 @@ TEST_CASE("step rig: a data set of little more than one batch gives that one aga
   const Batch* const first = &rig.next();
   CHECK(first->count == 499);
   CHECK(&rig.next() == first);
+}
+
+TEST_CASE("bench --clip-norm 0: an update inside backward can be timed, which clipping rules out") {
+  const Args command =
+      Args{"bench", "--step", "--steps", "1", "--batch", "4", "--methods", "arrow:update=backward"} + tiny_model();
+  check_refused(evergrad(command), 2, {"--clip-norm 0"});
+  const Ended e = evergrad(command + Args{"--clip-norm", "0"});
+  INFO(e.all());
+  CHECK(e.code == 0);
+  CHECK(contains(e.out, "arrow:update=backward"));
 }

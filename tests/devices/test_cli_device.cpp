@@ -138,8 +138,12 @@ TEST_CASE(
       CHECK(contains(e.out, first));
       CHECK(contains(e.out, "trains"));
       CHECK(contains(e.out, device == "emulated" ? "nothing about their speed" : "of bound"));
+      CHECK(contains(e.out, "fp32 -, bf16 -, copy ") == (device == "emulated"));
+      CHECK(contains(e.out, "triad -\n"));
     }
-  check_refused(evergrad(small + Args{"--device", "cpu", "--ladder", "matmul"}), 2, {"--device emulated"});
+  const Ended refused = evergrad(small + Args{"--device", "cpu", "--ladder", "matmul"});
+  check_refused(refused, 2, {"--device emulated"});
+  CHECK(refused.out.empty());  // before anything is measured
   check_refused(evergrad(small + Args{"--ladder", "conv"}), 2, {"conv", "attention"});
   if (has_emulated())
     check_refused(evergrad(small + Args{"--device", "emulated", "--ladder", "attention", "--heads", "4"}), 2,
