@@ -4,6 +4,7 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
+#include <map>
 #include <mutex>
 #include <new>
 #include <thread>
@@ -60,6 +61,7 @@ struct Entry {
 struct Registry {
   std::mutex mutex;
   std::vector<Entry> entries;
+  std::map<DeviceType, std::string> absent;  // kinds of which there is none, and why
   Registry() {
     static HostRuntime reference(false), cpu(true);
     entries = {{kCpu, &cpu_table(), &cpu}, {kReference, &reference_table(), &reference}};
@@ -78,7 +80,10 @@ Entry find(Device device) {
     if (e.device == device) return e;
   std::string have;
   for (const Entry& e : r.entries) have += (have.empty() ? "" : ", ") + to_string(e.device);
-  fail(Kind::device, cat("device ", device, " is not in this build or not on this machine; available: ", have));
+  const auto reason = r.absent.find(device.type);
+  fail(Kind::device, cat("device ", device, " is ",
+                         reason == r.absent.end() ? "not in this build or not on this machine" : reason->second,
+                         "; available: ", have));
 }
 
 }  // namespace
@@ -125,12 +130,28 @@ void register_device(Device device, const KernelTable* table, DeviceRuntime* dev
                      const Ladders* device_ladders) {
   Registry& r = registry();
   const std::lock_guard lock(r.mutex);
+  r.absent.erase(device.type);
   for (Entry& e : r.entries)
     if (e.device == device) {
       e = {device, table, device_runtime, device_ladders};
       return;
     }
   r.entries.push_back({device, table, device_runtime, device_ladders});
+}
+
+void register_absence(DeviceType type, const std::string& why) {
+  Registry& r = registry();
+  const std::lock_guard lock(r.mutex);
+  for (const Entry& e : r.entries)
+    if (e.device.type == type) return;
+  r.absent[type] = why;
+}
+
+std::string why_absent(DeviceType type) {
+  Registry& r = registry();
+  const std::lock_guard lock(r.mutex);
+  const auto reason = r.absent.find(type);
+  return reason == r.absent.end() ? std::string() : reason->second;
 }
 
 std::vector<Device> devices() {

@@ -92,6 +92,10 @@ const Ladders* ladders(Device device);
 
 /// Adds a device at run time (cuda/ and tests). The objects must outlive every tensor on the device.
 void register_device(Device device, const KernelTable* table, DeviceRuntime* runtime, const Ladders* ladders = nullptr);
+/// Says why no device of this kind is there, for messages and `evergrad info`.
+void register_absence(DeviceType type, const std::string& why);
+/// Empty where one is registered, and where nobody said why.
+std::string why_absent(DeviceType type);
 /// All that are registered, host devices first.
 std::vector<Device> devices();
 

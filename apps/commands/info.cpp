@@ -2,6 +2,7 @@
 #include <cstdio>
 #include <iostream>
 #include <memory>
+#include <utility>
 
 #include "apps/command.h"
 #include "apps/commands/info_ranks.h"
@@ -18,15 +19,8 @@ int info() {
             << ", " << b.compiler << ")\n\nDevices\n";
   for (const Device d : devices()) std::printf("  %-10s %s\n", to_string(d).c_str(), runtime(d).describe().c_str());
   std::cout << std::flush;
-  const auto absent = [](DeviceType type) {
-    for (const Device d : devices())
-      if (d.type == type) return false;
-    return true;
-  };
-  if (absent(DeviceType::emulated))
-    std::printf("  %-10s not in this build (configure with -DEVERGRAD_EMULATED=ON)\n", "emulated");
-  if (absent(DeviceType::cuda))
-    std::printf("  %-10s not in this build, or no GPU here (configure with -DEVERGRAD_CUDA=ON)\n", "cuda:N");
+  for (const auto& [type, name] : {std::pair{DeviceType::emulated, "emulated"}, std::pair{DeviceType::cuda, "cuda:N"}})
+    if (const std::string why = why_absent(type); !why.empty()) std::printf("  %-10s %s\n", name, why.c_str());
   std::fflush(stdout);
   std::printf("\nPlugins must be made for: %s\n\nLibraries in this build\n", b.abi.c_str());
   for (const std::string& line : b.with) std::printf("  %s\n", line.c_str());

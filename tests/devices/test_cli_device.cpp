@@ -158,5 +158,15 @@ TEST_CASE("devices that are refused say what there is") {
     check_refused(evergrad(small_continual(folder / "b", "emulated:1")), 2, {"emulated:1", "cuda:N"});
   }
   check_refused(evergrad(small_continual(folder / "c", "cuda:99")), 1, {"cuda:99", "available"});
+  // `info` and the refusal give one reason: the build's, or else what the driver said.
+  const std::string info = evergrad({"info"}).out;
+  if (const auto at = info.find("  cuda:N"); at != std::string::npos) {
+    const std::string why = info.substr(at + 13, info.find('\n', at) - at - 13);
+    CHECK(contains(why, "not in this build; configure with -DEVERGRAD_CUDA=ON") !=
+          contains(why, "in this build, but no GPU can be used here: "));
+    check_refused(evergrad(small_continual(folder / "d", "cuda:0")), 1, {"cuda:0 is " + why, "available: cpu"});
+  } else {
+    CHECK(contains(info, "  cuda:0"));
+  }
   CHECK_FALSE(std::filesystem::exists(folder / "a" / "summary.json"));
 }

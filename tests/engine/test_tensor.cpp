@@ -198,5 +198,12 @@ TEST_CASE("device: the two host devices are there, an absent one is an error tha
   const Device absent{DeviceType::cuda, 63};
   CHECK(error_text(Kind::device, [&] { runtime(absent); }).find("reference") != std::string::npos);
   CHECK(error_text(Kind::device, [&] { kernels(absent); }).find("cpu") != std::string::npos);
+  // Who leaves a kind of device out says why; of one that is there nobody can.
+  register_absence(DeviceType::cuda, "lent to somebody else");
+  register_absence(DeviceType::cpu, "nowhere");
+  CHECK(why_absent(DeviceType::cuda) == "lent to somebody else");
+  CHECK(why_absent(DeviceType::cpu).empty());
+  CHECK(error_text(Kind::device, [&] { runtime(absent); }).find("cuda:63 is lent to somebody else; available: cpu") !=
+        std::string::npos);
   CHECK_THROWS_AS(Tensor::empty({1}, DType::f32, absent), Error);
 }

@@ -67,7 +67,10 @@ def main():
     none = {"CUDA_VISIBLE_DEVICES": ""}
     for program in ("test_kernels_cuda", "test_words_cuda"):
         expect(run(build / "tests" / program, expected=77, env=none), "SKIPPED: no GPU")
-    expect(run(build / "evergrad", "info", env=none), "cpu")
+    said = run(build / "evergrad", "info", env=none)
+    expect(said, "  cpu ", "  cuda:N     in this build, but no GPU can be used here: ", "  emulated   not in this build; configure with -DEVERGRAD_EMULATED=ON")
+    if "EVERGRAD_CUDA=ON" in said:
+        raise SystemExit(f"FAILED: a CUDA build advises to make one\n{said}")
     expect(run(build / "evergrad", "train", "--stream", "procedural", "--classes", "2", "--device", "cuda:0", "--out", build / "no_run", expected=1,
                env=none), "cuda:0", "available")
     return 0
