@@ -24,6 +24,7 @@ inline constexpr Unrecordable kCopyFromHost{"a copy from the host",
 inline constexpr Unrecordable kCopyToHost{"a copy to the host", "read results when the step is over"};
 inline constexpr Unrecordable kWaiting{"waiting for the device",
                                        "wait when the step is over; inside it, let a stream wait for another's event"};
+inline constexpr Unrecordable kTimedEvent{"a timed event", "time a step that is not recorded"};
 inline constexpr Unrecordable kSecondRecording{"a second recording", "end the first one before"};
 
 namespace detail {
@@ -40,6 +41,8 @@ inline std::string refusal(const Unrecordable& u, std::size_t bytes) {
              u.remedy);
 }
 }  // namespace detail
+
+inline bool recording_here() { return detail::recording_now != nullptr; }
 
 /// Throws Error{usage} while this thread records.
 inline void refuse_in_recording(const Unrecordable& u, std::size_t bytes = 0) {

@@ -2,6 +2,7 @@
 #include "engine/device.h"
 
 #include <charconv>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -38,6 +39,15 @@ class HostRuntime final : public DeviceRuntime {
     if (bytes) std::memset(block, 0, bytes);
   }
   void synchronize(Stream) override {}
+  // What a stream would reach here is reached at once. Events without a time need nothing and have no handle.
+  Event create_timed_event() override { return {new Moment}; }
+  void destroy_event(Event e) noexcept override { delete static_cast<Moment*>(e.handle); }
+  void record(Event e, Stream) override {
+    if (e.handle) *static_cast<Moment*>(e.handle) = std::chrono::steady_clock::now();
+  }
+  double seconds_between(Event from, Event to) override {
+    return std::chrono::duration<double>(*static_cast<Moment*>(to.handle) - *static_cast<Moment*>(from.handle)).count();
+  }
   void call_host(Stream, const char*, std::function<void()> work) override { work(); }
   std::string describe() const override {
     if (!fast_) return "plain loops in double precision, the oracle";
@@ -45,6 +55,7 @@ class HostRuntime final : public DeviceRuntime {
   }
 
  private:
+  using Moment = std::chrono::steady_clock::time_point;
   static void move(void* to, const void* from, std::size_t bytes) {
     if (bytes) std::memmove(to, from, bytes);
   }
@@ -92,6 +103,12 @@ void DeviceRuntime::call_host(Stream, const char* name, std::function<void()>) {
   fail(Kind::device,
        cat(name, ": this device (", describe(), ") does not call the host in stream order; ", "use cpu or emulated"));
 }
+
+Event DeviceRuntime::create_timed_event() {
+  fail(Kind::device, cat("this device (", describe(), ") has no events that keep their time; use cpu or emulated"));
+}
+
+double DeviceRuntime::seconds_between(Event, Event) { return 0.0; }  // of events that nobody can have made
 
 std::string to_string(Device device) {
   switch (device.type) {

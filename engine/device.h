@@ -79,6 +79,13 @@ class DeviceRuntime {
   virtual void call_host(Stream s, const char* name, std::function<void()> work);
   /// One line for people: model, cores or SMs, memory, instruction sets.
   virtual std::string describe() const = 0;
+
+  /// An event that also keeps the moment at which its stream reached its latest record. Not inside a recording. Throws
+  /// Error{device} where the device cannot.
+  virtual Event create_timed_event();
+  /// Seconds from one timed event to another, below 0 where the second came first. Both were recorded and have been reached:
+  /// synchronise before.
+  virtual double seconds_between(Event from, Event to);
 };
 
 struct KernelTable;

@@ -38,7 +38,7 @@ std::string heading(const BenchOptions& o, const ResolvedMachine& machine, const
 
 int trace(const BenchOptions& o, const std::shared_ptr<Collectives>& ranks) {
   ResolvedMachine machine = resolve_machine(o.machine, ranks->size());
-  machine.record_steps = false;  // a replayed recording does not say where it is
+  machine.record_steps = false;  // a replay passes no event that keeps its time
   std::cout << heading(o, machine, *ranks);
   Timeline timeline(machine.device);
   StepRig rig(o, machine, first_method(o), ranks->size() > 1 ? timeline.traced(ranks) : nullptr, &timeline);
@@ -93,26 +93,23 @@ int trace(const BenchOptions& o, const std::shared_ptr<Collectives>& ranks) {
   StepProfile profile = all.profile();
   profile.device = to_string(machine.device);
   profile.what = cat(rig.vit().describe(), ", ", o.batch, " images per rank, ", first_method(o));
-  const bool timed = machine.device.type != DeviceType::cuda;
   TextTable buckets({"bucket", "MiB", "ready ms", "sum ms"});
   for (std::size_t b = 0; b < profile.buckets.size(); ++b) {
     const Message& m = profile.buckets[b];
-    buckets.add_row({all.name_of_bucket(int(b)), fixed(m.bytes / (1 << 20), 2), timed ? ms(m.ready) : "-",
-                     m.seconds > 0.0 && timed ? ms(m.seconds) : "-"});
+    buckets.add_row({all.name_of_bucket(int(b)), fixed(m.bytes / (1 << 20), 2), ms(m.ready),
+                     m.seconds > 0.0 ? ms(m.seconds) : "-"});
   }
   std::cout
       << buckets.text()
       << "'ready': backward's own time until then; 'sum': of the rank that came last, the others waited for it.\n";
-  if (!timed)
-    std::cout << "On cuda the times within a step are those at which the host enqueued work, not those of the device; "
-                 "ask Nsight Systems for these. Only 'step' is a measurement.\n";
+  if (!machine.device.is_host())
+    std::cout
+        << "These steps were launched piece by piece: a recorded step, as training replays it, passes no time stamps, "
+           "and spares the host's launches.\n";
   if (machine.device.type == DeviceType::emulated)
     std::cout << "The emulated device executes a GPU's kernels on this processor: its times say nothing about a GPU.\n";
 
-  if (timed)
-    json["otherData"]["profile"] = to_json(profile);
-  else
-    json["otherData"]["no_profile"] = "its times within a step are the host's, not the device's";
+  json["otherData"]["profile"] = to_json(profile);
   const std::filesystem::path folder = std::filesystem::path(o.trace).parent_path();
   if (!folder.empty()) std::filesystem::create_directories(folder);
   write_json(o.trace, json);

@@ -10,9 +10,32 @@ namespace eg {
 
 Timeline::Timeline(Device device) : device_(device) {}
 
+Timeline::~Timeline() {
+  forget_events();
+  runtime(device_).destroy_event(origin_);
+}
+
 void Timeline::start() {
+  forget_events();
   spans_.clear(), parts_ = {}, step_ = nullptr, steps_ = 0;
-  start_ = std::chrono::steady_clock::now();
+  DeviceRuntime& device = runtime(device_);
+  if (!origin_.handle) origin_ = device.create_timed_event();
+  device.synchronize({});
+  const auto before = std::chrono::steady_clock::now();
+  device.record(origin_, {});
+  device.synchronize({});
+  start_ = before + (std::chrono::steady_clock::now() - before) / 2;  // the event was reached somewhere in between
+}
+
+void Timeline::forget_events() {
+  for (const Stamp& s : stamps_) runtime(device_).destroy_event(s.event);
+  stamps_.clear();
+}
+
+const std::deque<Span>& Timeline::spans() {
+  for (const Stamp& s : stamps_) *s.at = runtime(device_).seconds_between(origin_, s.event);
+  forget_events();
+  return spans_;
 }
 
 double Timeline::now() const {
@@ -21,10 +44,12 @@ double Timeline::now() const {
 
 /// stream null: what is timed is the host itself.
 void Timeline::stamp(double* at, const Stream* stream) {
-  if (!stream || device_.type == DeviceType::cuda)
+  if (!stream) {
     *at = now();
-  else
-    runtime(device_).call_host(*stream, "time stamp", [this, at] { *at = now(); });
+    return;
+  }
+  stamps_.push_back({at, runtime(device_).create_timed_event()});
+  runtime(device_).record(stamps_.back().event, *stream);
 }
 
 Span* Timeline::open(Span::Kind kind) {

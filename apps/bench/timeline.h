@@ -1,8 +1,8 @@
 // apps/bench/timeline.h - when each part of a training step and each collective began and ended, on one rank.
 //
-// Every time stamp is taken by the host. On cpu and reference, where work is done when its call returns, and on the emulated
-// device, whose streams call the host between two pieces of work, it says when the device was there. On cuda, which may not
-// call the host, it says when the host enqueued the work; only the whole step is then a time of the device.
+// Parts and collectives lie between two timed events on their stream (engine/device.h): begin and end say when the device was
+// there, on every device. Steps, and collectives that make the host wait, are timed by the host. One event that both know, at
+// start(), puts the two clocks together, to about the time in which a host learns that a device is idle.
 #pragma once
 #include <array>
 #include <chrono>
@@ -40,6 +40,9 @@ struct Span {
 class Timeline final : public StepListener {
  public:
   explicit Timeline(Device device);
+  ~Timeline() override;
+  Timeline(const Timeline&) = delete;
+  Timeline& operator=(const Timeline&) = delete;
   /// Forgets everything; time begins now. All ranks leave a barrier before, so that their clocks agree to its skew.
   void start();
   /// Between these two, and only there, spans are kept.
@@ -52,17 +55,24 @@ class Timeline final : public StepListener {
   /// Sums within `gradient` are those of these buckets, and gathers within `weights` (laid out alike) those of theirs.
   void name_buckets(const std::vector<GradientBuckets::Bucket>& buckets, const Tensor& gradient, const Tensor& weights);
   /// In the order in which the host began them. Only when the device has done all that was enqueued.
-  const std::deque<Span>& spans() const { return spans_; }
+  const std::deque<Span>& spans();
 
  private:
   friend class TracedCollectives;
   double now() const;
   void stamp(double* at, const Stream* stream);
+  void forget_events();
   Span* open(Span::Kind kind);  // null outside of steps
 
   const Device device_;
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
   std::deque<Span> spans_;  // whose elements stay where they are
+  struct Stamp {
+    double* at;
+    Event event;
+  };
+  std::vector<Stamp> stamps_;  // to be read when their streams have reached them
+  Event origin_;               // reached at start_; made by the first start()
   std::array<Span*, kStepParts> parts_{};
   Span* step_ = nullptr;
   int steps_ = 0;

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <memory>
 #include <mutex>
+#include <set>
 
 #include "cuda/recording.h"
 #include "engine/allocations.h"
@@ -120,16 +121,41 @@ class Runtime final : public DeviceRuntime {
     check_cuda(cudaEventCreateWithFlags(&e, cudaEventDisableTiming), "creating an event");
     return {e};
   }
+  Event create_timed_event() override {
+    use();
+    cudaEvent_t e = nullptr;
+    check_cuda(cudaEventCreateWithFlags(&e, cudaEventDefault), "creating a timed event");
+    const std::lock_guard lock(mutex_);
+    timed_.insert(e);
+    return {e};
+  }
   void destroy_event(Event e) noexcept override {
-    if (e.handle) cudaEventDestroy(static_cast<cudaEvent_t>(e.handle));
+    if (!e.handle) return;
+    cudaEventDestroy(static_cast<cudaEvent_t>(e.handle));
+    const std::lock_guard lock(mutex_);
+    timed_.erase(static_cast<cudaEvent_t>(e.handle));
   }
   void record(Event e, Stream s) override {
     use();
+    // CUDA would take it for one that only orders the recorded work, and its time would be that of an earlier record.
+    if (recording_here()) {
+      const std::lock_guard lock(mutex_);
+      if (timed_.contains(static_cast<cudaEvent_t>(e.handle))) refuse_in_recording(kTimedEvent);
+    }
     check_cuda(cudaEventRecord(static_cast<cudaEvent_t>(e.handle), stream(s)), "recording an event");
   }
   void wait(Stream s, Event e) override {
     use();
     check_cuda(cudaStreamWaitEvent(stream(s), static_cast<cudaEvent_t>(e.handle), 0), "waiting for an event");
+  }
+
+  double seconds_between(Event from, Event to) override {
+    use();
+    float milliseconds = 0.0f;
+    check_cuda(
+        cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(from.handle), static_cast<cudaEvent_t>(to.handle)),
+        "reading the time between two events");
+    return 1e-3 * double(milliseconds);
   }
 
   bool capture(Stream s, const std::function<void()>& body, Graph* graph) override {
@@ -186,6 +212,7 @@ class Runtime final : public DeviceRuntime {
   cudaDeviceProp properties_{};
   std::array<Pinned, 3> pinned_;
   std::size_t next_ = 0;
+  std::set<cudaEvent_t> timed_;
   std::mutex mutex_;
 };
 

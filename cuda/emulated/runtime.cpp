@@ -63,9 +63,25 @@ class Runtime final : public DeviceRuntime {
     if (s.handle) streams().destroy(static_cast<StreamState*>(s.handle));
   }
   Event create_event() override { return {new EventOwner(std::make_shared<EventState>())}; }
+  Event create_timed_event() override {
+    const Event e = create_event();
+    state(e)->timed = true;
+    return e;
+  }
   void destroy_event(Event e) noexcept override { delete static_cast<EventOwner*>(e.handle); }
-  void record(Event e, Stream s) override { streams().record(*static_cast<EventOwner*>(e.handle), s); }
-  void wait(Stream s, Event e) override { streams().wait(s, *static_cast<EventOwner*>(e.handle)); }
+  void record(Event e, Stream s) override {
+    if (state(e)->timed) refuse_in_recording(kTimedEvent);
+    streams().record(state(e), s);
+  }
+  void wait(Stream s, Event e) override { streams().wait(s, state(e)); }
+  double seconds_between(Event from, Event to) override {
+    for (const Event e : {from, to})
+      check(state(e)->timed && state(e)->ticket > 0 && state(e)->reached == state(e)->ticket, Kind::usage, [&] {
+        return cat("the time of an event that ", !state(e)->timed ? "keeps none" : "no stream has reached",
+                   "; create_timed_event(), record() and synchronize() come before");
+      });
+    return std::chrono::duration<double>(state(to)->moment - state(from)->moment).count();
+  }
   void call_host(Stream s, const char* name, std::function<void()> work) override {
     streams().enqueue(s, {name, std::move(work)});
   }
@@ -85,6 +101,7 @@ class Runtime final : public DeviceRuntime {
 
  private:
   using EventOwner = std::shared_ptr<EventState>;  // queued work may outlive the handle
+  static EventOwner& state(Event e) { return *static_cast<EventOwner*>(e.handle); }
   static Streams& streams() { return Streams::instance(); }
   static Heap& heap() { return Heap::instance(); }
   static void check_host(const void* p, const char* what) {

@@ -79,7 +79,9 @@ void Streams::record(const std::shared_ptr<EventState>& e, Stream s) {
   }
   e->recording = 0;
   e->ticket = ++tickets_;
-  state.queue.push_back({{"event record", [] {}}, nullptr, e, e->ticket});
+  Operation reached{"event record", [] {}};
+  if (e->timed) reached.run = [e] { e->moment = std::chrono::steady_clock::now(); };
+  state.queue.push_back({std::move(reached), nullptr, e, e->ticket});
   if (!settings().lazy) synchronize(s);
 }
 

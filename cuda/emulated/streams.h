@@ -4,6 +4,7 @@
 // among the streams that can go on: a missing wait, a host that reads too early, a buffer that is freed too early then
 // give other results with other seeds.
 #pragma once
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <deque>
@@ -51,6 +52,8 @@ struct EventState {
   // Where it was recorded last, if that was inside a recording: number of the recording, and a step of it.
   std::uint64_t recording = 0;
   int step = -1;
+  bool timed = false;
+  std::chrono::steady_clock::time_point moment;  // of the latest record that ran, where it is timed
 };
 struct StreamState {
   struct Item {

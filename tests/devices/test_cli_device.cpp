@@ -150,6 +150,43 @@ TEST_CASE(
                   {"heads of 8"});
 }
 
+TEST_CASE("bench --trace: on a device with streams every part has a time of its own, and the scaling model reads it") {
+  for (const std::string& device : kernel_devices()) {
+    INFO(device);
+    const TemporaryFolder folder;
+    const auto file = folder / "trace.json";
+    const Ended e = evergrad(Args{"bench", "--trace", file.string(), "--steps", "2", "--batch", "4", "--methods",
+                                  "arrow:window=2", "--device", device} +
+                             tiny_model());
+    INFO(e.all());
+    REQUIRE(e.code == 0);
+    CHECK(contains(e.out, "These steps were launched piece by piece"));
+    const nlohmann::json j = json_of(file);
+    // The parts of one stream follow each other: none begins before the one before it has ended (to the half microsecond that
+    // a GPU's clock resolves, once for each of the two), and together they fill most of the step that the host saw.
+    double last = -1e9, work = 0.0, steps = 0.0;
+    for (const auto& event : j.at("traceEvents")) {
+      if (event.at("ph") != "X") continue;
+      const double begin = event.at("ts"), duration = event.at("dur");
+      const std::string name = event.at("name");
+      CHECK(duration >= 0.0);
+      if (name.starts_with("step ")) steps += duration;
+      const bool within_backward = name.starts_with("block") || name.starts_with("outside") || name == "rest";
+      if (event.at("tid") != 1 || within_backward) continue;
+      CAPTURE(name);
+      CHECK(begin >= last - 1.0);
+      last = begin + duration, work += duration;
+    }
+    CHECK(work > 0.5 * steps);
+    CHECK(work < 1.1 * steps);
+    const auto& profile = j.at("otherData").at("profile");
+    CHECK(profile.at("backward_s") > 0.0);
+    CHECK(profile.at("step_s") > profile.at("backward_s"));
+    for (const auto& bucket : profile.at("buckets")) CHECK(bucket.at("ready_s") > 0.0);
+    CHECK(evergrad({"bench", "--scaling", file.string()}).code == 0);
+  }
+}
+
 TEST_CASE("devices that are refused say what there is") {
   const TemporaryFolder folder;
   if (has_emulated()) {

@@ -1,4 +1,5 @@
 // tests/emulated/test_streams.cpp - streams, events, recordings and settings of the emulated device.
+#include <chrono>
 #include <functional>
 #include <thread>
 
@@ -94,6 +95,7 @@ TEST_CASE("streams: what cannot be recorded is refused with a remedy, and the re
   float host[4] = {};
   const Array<float> y(kN);
   void* const block = device().allocate(64);
+  const Event timed = device().create_timed_event();
   struct Row {
     std::function<void()> body;
     const char *what, *remedy;
@@ -110,6 +112,7 @@ TEST_CASE("streams: what cannot be recorded is refused with a remedy, and the re
              {}, [] {}, &second);
        },
        "a second recording", "end the first"},
+      {[&] { device().record(timed, {}); }, "a timed event", "a step that is not recorded"},
   };
   for (const bool lazy : {false, true})
     for (const Row& row : rows) {
@@ -125,6 +128,44 @@ TEST_CASE("streams: what cannot be recorded is refused with a remedy, and the re
       add(x, x, 1.0f, {});
       CHECK(x.values()[0] == 1.0f);
     }
+  device().destroy_event(timed);
+}
+
+TEST_CASE("streams: a timed event keeps the moment at which its stream came by, not that of its record") {
+  const Restore restore;
+  constexpr auto kNap = std::chrono::milliseconds(40);
+  constexpr double nap = 0.04;
+  const Stream side = device().create_stream();
+  const Event before = device().create_timed_event(), after = device().create_timed_event(),
+              plain = device().create_event(), elsewhere = device().create_timed_event();
+  for (const bool lazy : {false, true}) {
+    emulated::settings().lazy = lazy;
+    CAPTURE(lazy);
+    // The host sleeps between two records: eager streams are as slow, lazy ones pass both when the host waits.
+    device().record(before, {});
+    std::this_thread::sleep_for(kNap);
+    device().record(after, {});
+    device().synchronize({});
+    const double apart = device().seconds_between(before, after);
+    CHECK((apart >= nap) == !lazy);
+    CHECK(apart >= 0.0);
+    CHECK(device().seconds_between(after, before) == -apart);
+    // Work sleeps between them, and another stream waits for it.
+    device().record(before, {});
+    device().call_host({}, "work", [&] { std::this_thread::sleep_for(kNap); });
+    device().record(plain, {}), device().wait(side, plain);
+    device().record(elsewhere, side);
+    device().synchronize(side);
+    CHECK(device().seconds_between(before, elsewhere) >= nap);
+  }
+  const Event never = device().create_timed_event();
+  CHECK(has(error_of([&] { device().seconds_between(before, never); }), "no stream has reached"));
+  CHECK(has(error_of([&] { device().seconds_between(plain, before); }), "keeps none"));
+  device().record(after, {});  // lazy: enqueued only
+  CHECK(has(error_of([&] { device().seconds_between(before, after); }), "synchronize()"));
+  device().synchronize({});
+  for (const Event e : {before, after, plain, elsewhere, never}) device().destroy_event(e);
+  device().destroy_stream(side);
 }
 
 TEST_CASE("streams: a block that is released while a step is recorded stays until the recording has ended") {

@@ -1,9 +1,11 @@
 // tests/engine/test_tensor.cpp - handles, views, conversion, devices.
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <thread>
 #include <vector>
 
 #include "engine/kernels.h"
@@ -194,6 +196,15 @@ TEST_CASE("device: the two host devices are there, an absent one is an error tha
     CHECK(reinterpret_cast<std::uintptr_t>(Tensor::empty({3}, DType::u8, d).data()) % 64 == 0);
     CHECK(runtime(d).allocate(0) == nullptr);
     runtime(d).release(nullptr);
+  }
+  for (const Device d : {kCpu, kReference}) {  // what a stream would reach is reached at once
+    const Event first = runtime(d).create_timed_event(), second = runtime(d).create_timed_event();
+    runtime(d).record(first, {});
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    runtime(d).record(second, {});
+    CHECK(runtime(d).seconds_between(first, second) >= 0.002);
+    CHECK(runtime(d).seconds_between(second, first) == -runtime(d).seconds_between(first, second));
+    runtime(d).destroy_event(first), runtime(d).destroy_event(second);
   }
   const Device absent{DeviceType::cuda, 63};
   CHECK(error_text(Kind::device, [&] { runtime(absent); }).find("reference") != std::string::npos);
