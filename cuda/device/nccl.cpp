@@ -26,14 +26,12 @@
 #include "cuda/launch.h"
 #include "cuda/scratch.h"
 #include "engine/collectives/meetings.h"
+#include "engine/collectives/preflight.h"
 #include "engine/collectives/watchdog.h"
 #include "engine/error.h"
 
 namespace eg::cuda_backend {
 namespace {
-
-/// Past this NCCL's shared-memory transport fails with "No space left on device" in containers (nccl issues 290, 342, 525).
-constexpr std::uint64_t kSharedMemoryPerRank = std::uint64_t(32) << 20;
 
 ncclDataType_t nccl_type(DType t) {
   switch (t) {
@@ -49,16 +47,10 @@ char* at(void* base, std::int64_t index, DType t) {
 }
 
 /// Says early, with the remedy, what NCCL would say late and darkly.
-void check_shared_memory(int local_size) {
+void check_room_of_this_host(int local_size) {
   struct statvfs shm {};
-  if (local_size < 2 || std::getenv("NCCL_SHM_DISABLE") != nullptr || ::statvfs("/dev/shm", &shm) != 0) return;
-  const std::uint64_t room = std::uint64_t(shm.f_bavail) * shm.f_frsize,
-                      need = kSharedMemoryPerRank * std::uint64_t(local_size);
-  check(room >= need, Kind::device, [&] {
-    return cat("/dev/shm of ", host_name(), " has room for ", room >> 20, " MiB, and NCCL wants about ", need >> 20,
-               " MiB for ", local_size,
-               " ranks; start the container with --shm-size=1g (or --ipc=host), or set NCCL_SHM_DISABLE=1");
-  });
+  if (std::getenv("NCCL_SHM_DISABLE") != nullptr || ::statvfs("/dev/shm", &shm) != 0) return;
+  check_shared_memory(host_name(), std::uint64_t(shm.f_bavail) * shm.f_frsize, local_size);
 }
 
 /// Settings that NCCL reads once, at its first call. A person's own choice wins.
@@ -101,7 +93,7 @@ class Nccl final : public Collectives {
   Nccl(Store& store, const NcclOptions& o) : store_(store), options_(o), meetings_(store, "nccl") {
     check(o.device.type == DeviceType::cuda, Kind::device,
           [&] { return cat("NCCL connects GPUs, and rank ", store.rank(), " is on ", o.device); });
-    check_shared_memory(o.local_size);
+    check_room_of_this_host(o.local_size);
     set_environment(o);
     check_cuda(cudaSetDevice(o.device.index), "selecting the device");
     counter_ = std::make_shared<Counter>();

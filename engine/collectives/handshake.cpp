@@ -10,6 +10,7 @@
 #include <mutex>
 
 #include "engine/build_info.h"
+#include "engine/collectives/preflight.h"
 #include "engine/collectives/tcp_messages.h"
 #include "engine/error.h"
 
@@ -95,19 +96,20 @@ RankCard card_of(const Launch& launch, Device device, const std::string& config)
 }
 
 std::vector<RankCard> exchange_cards(Store& store, const RankCard& mine, const Deadline& deadline) {
-  const auto texts = store.gather("card",
-                                  pack({std::to_string(mine.local_rank), mine.host, std::to_string(mine.pid),
-                                        mine.version, mine.build, mine.config, mine.device, mine.bus_id}),
-                                  deadline);
+  const auto texts =
+      store.gather("card",
+                   pack({std::to_string(mine.local_rank), mine.host, std::to_string(mine.pid), mine.version, mine.build,
+                         mine.config, mine.device, mine.bus_id, address_towards(store.where())}),
+                   deadline);
   std::vector<RankCard> cards;
   for (std::size_t r = 0; r < texts.size(); ++r) {
     const auto f = texts[r].size() < 4 ? std::nullopt : unpack(std::string_view(texts[r]).substr(4));
-    check(f && f->size() == 8, Kind::io, [&] {
+    check(f && f->size() == 9, Kind::io, [&] {
       return cat("rank ", store.rank(), " cannot read the card of rank ", r,
                  "; does it run another version of evergrad?");
     });
-    cards.push_back(
-        {int(r), int(integer((*f)[0])), (*f)[1], integer((*f)[2]), (*f)[3], (*f)[4], (*f)[5], (*f)[6], (*f)[7]});
+    cards.push_back({int(r), int(integer((*f)[0])), (*f)[1], integer((*f)[2]), (*f)[3], (*f)[4], (*f)[5], (*f)[6],
+                     (*f)[7], (*f)[8]});
   }
   return cards;
 }
@@ -134,10 +136,11 @@ void check_cards(const std::vector<RankCard>& cards, int my_rank, bool share_gpu
 
 std::string card_table(const std::vector<RankCard>& cards) {
   std::vector<std::vector<std::string>> rows{
-      {"rank", "local", "host", "pid", "device", "bus id", "version", "config", "build"}};
+      {"rank", "local", "host", "address", "pid", "device", "bus id", "version", "config", "build"}};
   for (const RankCard& c : cards)
-    rows.push_back({std::to_string(c.rank), std::to_string(c.local_rank), c.host, std::to_string(c.pid), c.device,
-                    c.bus_id.empty() ? "-" : c.bus_id, c.version, c.config.empty() ? "-" : c.config, c.build});
+    rows.push_back({std::to_string(c.rank), std::to_string(c.local_rank), c.host, c.address, std::to_string(c.pid),
+                    c.device, c.bus_id.empty() ? "-" : c.bus_id, c.version, c.config.empty() ? "-" : c.config,
+                    c.build});
   std::vector<std::size_t> width(rows[0].size());
   for (const auto& row : rows)
     for (std::size_t i = 0; i < row.size(); ++i) width[i] = std::max(width[i], row[i].size());

@@ -19,17 +19,18 @@ struct RankCard {
   std::string config;          // a hash of the resolved configuration, or empty
   std::string device;          // "cpu", "cuda:3"
   std::string bus_id;          // the GPU's PCI address "0000:3b:00.0", or empty
+  std::string address;         // this host's on the way to the store, or "-": the network that the ranks talk over
 };
 
 /// This process's card. `config` is the text of the configuration that all ranks must share (its hash goes on the card).
 RankCard card_of(const Launch& launch, Device device, const std::string& config);
-/// All cards, in order of ranks. Throws Error{io} as Store::gather does.
+/// All cards, in order of ranks, each with its address towards this store. Throws Error{io} as Store::gather does.
 std::vector<RankCard> exchange_cards(Store& store, const RankCard& mine, const Deadline& deadline);
 /// Throws Error{usage}: cards differ in version, build, config or kind of device, or two ranks of a host have the same bus id
 /// (unless share_gpu: NCCL's test mode). The message names values and ranks; that of rank 0 ends in the table, so that a job's
 /// output holds it once.
 void check_cards(const std::vector<RankCard>& cards, int my_rank, bool share_gpu = false);
-/// One line per rank: rank, host, pid, device, bus id, version, config, build.
+/// One line per rank: rank, host, address, pid, device, bus id, version, config, build.
 std::string card_table(const std::vector<RankCard>& cards);
 
 /// The device that a rank takes: "cuda" without a number is the GPU of its local rank; everything else as parse_device.

@@ -13,7 +13,8 @@ namespace {
 std::vector<RankCard> three() {
   std::vector<RankCard> cards;
   for (int r = 0; r < 3; ++r)
-    cards.push_back({r, r, "n1", 100 + r, "0.1.0", "Release", "c0ffee", cat("cuda:", r), cat("0000:0", r, ":00.0")});
+    cards.push_back(
+        {r, r, "n1", 100 + r, "0.1.0", "Release", "c0ffee", cat("cuda:", r), cat("0000:0", r, ":00.0"), "10.0.0.1"});
   return cards;
 }
 
@@ -41,7 +42,8 @@ TEST_CASE("handshake: what must agree") {
   cards[1].config = "beef";
   CHECK(says(refused(cards, 1), "configuration: beef (rank 1), c0ffee (ranks 0, 2)"));
   CHECK(refused(cards, 1).find('\n') == std::string::npos);
-  CHECK(says(refused(cards, 0), "\nrank  local  host"));  // the table, once a job
+  CHECK(says(refused(cards, 0), "\nrank  local  host  address   pid"));  // the table, once a job
+  CHECK(says(refused(cards, 0), "n1    10.0.0.1  100"));
   cards = three();
   cards[2].version = "0.2.0", cards[0].build = "Debug";
   CHECK(says(refused(cards, 2), "version: 0.1.0 (ranks 0, 1), 0.2.0 (rank 2)"));
@@ -78,6 +80,7 @@ TEST_CASE("handshake: cards travel through the store") {
   REQUIRE(seen.size() == 2);
   CHECK(card_table(seen) == card_table(mine));
   CHECK(seen[1].bus_id == "0000:3b:00.0");
+  CHECK(seen[1].address == "-");  // a store in memory is nowhere
   CHECK(seen[1].config.size() == 16);
   CHECK(seen[0].config == "");
   CHECK(seen[0].build == seen[1].build);

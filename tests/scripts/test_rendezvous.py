@@ -134,11 +134,12 @@ class Tests:
         for environments, how in (
                 ([torchrun(r, 3, port) for r in range(3)], "torchrun"), ([srun(r, 3, other) for r in range(3)], "srun"),
                 ([mpirun(r, 3, f"job{port}") for r in range(3)], "mpirun"), ([torchrun(r, 3, 9) | by_file for r in range(3)], "torchrun")):
+            address = "-" if "EVERGRAD_RENDEZVOUS" in environments[0] else r"127\.0\.0\.1"
             with self.info(environments) as ranks:
                 for r in ranks[1:]:
                     expect(r, 0)
                     assert not r.out, r.text()
-                expect(ranks[0], 0, f"rank 0 of 3 .*started by {how}", r"(?m)^rank +local +host", r"(?m)^2 +2 +\S+ +\d+ +cpu")
+                expect(ranks[0], 0, f"rank 0 of 3 .*started by {how}", r"(?m)^rank +local +host +address +pid", rf"(?m)^2 +2 +\S+ +{address} +\d+ +cpu")
         assert not list(folder.iterdir()), "the last rank leaves no files"
 
     def test_a_rank_that_comes_later(self):
