@@ -15,6 +15,9 @@ import subprocess
 import sys
 import tempfile
 
+sys.dont_write_bytecode = True
+from debug_page import check_page  # noqa: E402
+
 SMALL_STREAM = "--tasks 2 --epochs 1 --train-limit 24 --test-limit 12 --batch 12 --dim 16 --depth 1 --heads 1 --seeds 1 --threads 2 --steps 2"
 SMALL_TRAIN = "--epochs 1 --train-limit 48 --test-limit 24 --batch 12 --dim 16 --depth 1 --heads 1 --threads 2"
 # A tiny model of timm stands for the one that a reader brings.
@@ -137,6 +140,7 @@ def main():
                     raise SystemExit(f"{file.relative_to(o.source)} links to {link}, which does not exist")
         if runner.ran < 5:
             raise SystemExit(f"only {runner.ran} commands were found: has the README lost its ```sh blocks?")
+        print(f"docs/debug-a-kernel.md: {check_page(o.source.resolve(), o.build.resolve(), scratch)}", flush=True)
         print(f"{runner.ran} commands ran, {runner.checked} were checked for syntax only")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
