@@ -4,8 +4,9 @@
     tests/scripts/test_cuda_build.py --source DIR --build DIR
 
 Every host file of cuda/device compiles, the kernels compile to PTX (nvcc's first half; test_machine_code.py does the other one, for
-two architectures), `evergrad`, test_kernels_cuda and test_words_cuda link against the CUDA runtime, and cuDNN, where it is, accepts attention's plans. Without a GPU the test programs must show as
-skipped (exit code 77), and the binary must name the devices that there are. Exits 77 itself where there is no nvcc.
+two architectures), `evergrad`, test_kernels_cuda, test_words_cuda, test_devices and nccl_probe link against the CUDA runtime and NCCL, and cuDNN, where it is,
+accepts attention's plans. Without a GPU the test programs must show as skipped (exit code 77), and the binary must name the devices that
+there are and say why there is no GPU. Exits 77 itself where there is no nvcc.
 """
 import argparse
 import os
@@ -54,6 +55,9 @@ def main():
                "-DCMAKE_CUDA_ARCHITECTURES=80-virtual", f"-DCMAKE_CUDA_COMPILER={nvcc}")
     print("".join(f"{line}\n" for line in said.splitlines() if any(name in line for name in ("NCCL", "cuBLASLt", "cuDNN"))), end="")
     run("cmake", "--build", build, "-j2", "--target", "evergrad", "test_kernels_cuda", "test_words_cuda")
+    # What only a GPU machine starts must not stop to compile and link meanwhile.
+    probe = ["nccl_probe"] if "with    NCCL" in said else []
+    run("cmake", "--build", build, "-j2", "--target", "test_devices", *probe)
     if "with    cuDNN" in said:  # its plans for an H100 that is only described; for an A100 too: ctest -R cudnn
         run("cmake", "--build", build, "-j2", "--target", "test_cudnn", "pretended_driver")
         expect(run(build / "tests" / "test_cudnn", "-tc=*H100*,*refused*", env={
@@ -67,6 +71,10 @@ def main():
     none = {"CUDA_VISIBLE_DEVICES": ""}
     for program in ("test_kernels_cuda", "test_words_cuda"):
         expect(run(build / "tests" / program, expected=77, env=none), "SKIPPED: no GPU")
+    expect(run(build / "tests" / "test_devices", expected=77, env={**none, "EVERGRAD_TEST_DEVICE": "cuda:0"}), "SKIPPED")
+    for program in probe:  # ends at the first thing that it asks of the device
+        expect(run(build / "tests" / program, expected=1, env={**none, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
+                                                                "MASTER_PORT": "29571"}), "cuda:0")
     said = run(build / "evergrad", "info", env=none)
     expect(said, "  cpu ", "  cuda:N     in this build, but no GPU can be used here: ", "  emulated   not in this build; configure with -DEVERGRAD_EMULATED=ON")
     if "EVERGRAD_CUDA=ON" in said:
