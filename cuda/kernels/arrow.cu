@@ -9,6 +9,8 @@
 //          one row of partials, which a second launch adds in block order. update, base: packs of 8, all targets of a
 //          group in one launch
 // Order    fixed by the sizes alone
+// Limits   a window of up to 64 gradients; 24 targets a launch, more take more launches; what cannot be read in packs goes
+//          element by element
 #include "cuda/kernels/arrow.h"
 
 namespace eg::EVERGRAD_BACKEND {

@@ -2,6 +2,7 @@
 // host.
 //
 // Math     c = (alpha I + (beta/D) K)^-1 e_newest, in double, by the code that the host uses (engine/arrow_solve.h)
+// Traffic  the Gram matrices of a group's T tensors once, 8 T (W + 1)^2 bytes, and the state: some KiB
 // Work     W^3 / 3 FLOP, beside passes over all parameters
 // Mapping  one warp, whose lanes share out the sums of the Gram matrix over the tensors, the columns of the factorisation
 //          and K c; its working memory is shared memory where that suffices (window 8: 1.2 KiB, 64: 66)
@@ -9,6 +10,8 @@
 //          multiply-adds (-ffp-contract=off), so nvcc compiles this file with -fmad=false (cuda/device/CMakeLists.txt);
 //          its square root and division round as the host's. Only the exponential schedule of alpha calls pow, whose
 //          last bit is the library's
+// Limits   a window of up to 64 gradients (ArrowState keeps a clip factor of each); any number of tensors in a group. A
+//          system that is not positive definite is tried again with alpha x 10, five times at most
 #include "cuda/kernels/arrow.h"
 
 namespace eg::EVERGRAD_BACKEND {

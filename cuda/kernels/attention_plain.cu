@@ -3,6 +3,7 @@
 //
 // Math     as attention_fwd.cu and attention_bwd.cu
 // Traffic  k and v (or q and dO) once per query (key), from the caches
+// Work     4 B H N^2 D FLOP forward; backward 14, because both of its kernels make the scores and dP again
 // Mapping  a warp owns one query (or one key). For scores its lanes hold 32 keys, for sums of vectors they hold the
 //          head's numbers; the weights of 32 keys pass between the two through shared memory.
 // Limits   head width at most 256, any number of tokens

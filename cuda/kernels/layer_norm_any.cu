@@ -1,6 +1,7 @@
 // cuda/kernels/layer_norm_any.cu - layer norm of rows that layer_norm.cu does not take: odd widths, unaligned arrays,
-// several types in one call, more than 2048 columns. Formulas as there.
+// several types in one call, more than 2048 columns.
 //
+// Math     as layer_norm.cu
 // Shapes   as in layer_norm.cu
 // Traffic  a row is read from memory once and then again from the cache: twice more forward, once more backward; the
 //          parameter sums read x and dy once more

@@ -2,6 +2,7 @@
 //
 // Math     as matmul.cu
 // Traffic  a 64 x 64 tile of c reads 128 K values
+// Work     2 M N K FLOP as fp32 multiply-adds, of whole tiles: rows and columns are rounded up to 64, the depth to 16
 // Mapping  256 threads own 4 x 4 outputs each; steps of 16 along K pass through shared memory as fp32, transposed so
 //          that a thread's four values of a and of b are neighbours
 // Limits   none: any size, alignment, type

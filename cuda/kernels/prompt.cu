@@ -4,6 +4,7 @@
 //          dk_m = scale sum over the images that have m of (q^_b - cosine k^_m) / |k_m|; out[b] = [prompts[chosen[b]]; x[b]]
 // Shapes   query [B,C], keys [M,C], chosen [B,S], prompts [M,L,C], x [B,N,C], out [B,S L + N,C]
 // Traffic  match: every image reads all keys (from the cache, M is some ten); prepend: every operand once
+// Work     match: 4 B M C FLOP and B M^2 comparisons; votes: M B S; gradients: an addition per image that chose the prompt
 // Mapping  match: a warp per image, a lane per key where ranks are counted; votes: one block; gradients: a thread per element
 //          or pack of the result, which goes over the images in order, so that no sum needs an atomic
 // Limits   any sizes; the rank of a key is counted by comparing it with all others, meant for pools of at most some hundreds

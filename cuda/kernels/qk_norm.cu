@@ -1,6 +1,7 @@
 // cuda/kernels/qk_norm.cu - layer norm of q and k over the head width, inside packed qkv (Dehghani et al. 2023,
-// arXiv:2302.05442); v passes through. Formulas as in layer_norm.cu.
+// arXiv:2302.05442); v passes through.
 //
+// Math     as layer_norm.cu, without a residual: a row is one head's vector of a token, with gamma and beta for q and for k
 // Shapes   qkv, out and their gradients [tokens, 3, heads, D]; gamma, beta [D]; mean, rstd [tokens, 2, heads] fp32
 // Traffic  forward qkv and out once: 4 bytes an element in bf16; backward qkv (of q and k), dout, dqkv: 5.3 bytes
 // Work     9 and 14 FLOP an element: bound by memory

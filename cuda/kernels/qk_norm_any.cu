@@ -1,6 +1,7 @@
 // cuda/kernels/qk_norm_any.cu - layer norm of q and k for vectors that qk_norm.cu does not take: odd or large widths,
-// unaligned arrays, several types in one call. Formulas as there.
+// unaligned arrays, several types in one call.
 //
+// Math     as qk_norm.cu
 // Shapes   as in qk_norm.cu
 // Traffic  a vector is read from memory once and then again from the cache; the parameter sums read qkv and dout once
 //          more
