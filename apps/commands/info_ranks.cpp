@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "apps/command.h"
+#include "apps/distributed/launch.h"
 #include "engine/error.h"
 #include "engine/file.h"
 
@@ -22,10 +23,12 @@ void add_ranks_options(CLI::App& sub, RanksOptions& o) {
 }
 
 int info_ranks(const RanksOptions& o) {
-  const Launch launch = detect_launch();
+  Launch launch = detect_launch();
   const Device device = device_of_rank(launch, o.device);
   runtime(device);  // throws with the list of devices that exist here
   const std::string config = o.config.empty() ? "" : read_file(o.config, std::uint64_t(1) << 24);
+  std::unique_ptr<Collectives> mpi;
+  launch = tell_address(std::move(launch), o.ranks, device, &mpi);
   RankSession session(launch, session_options(o.ranks, device, config));
   if (launch.rank == 0)
     std::cout << describe(launch) << "\nstore " << session.store().where() << "\n\n"

@@ -6,12 +6,14 @@
 #include <cstdlib>
 #include <exception>
 #include <iostream>
+#include <sstream>
 #include <string>
 #include <thread>
 
 #include "apps/run/signals.h"
 #include "engine/collectives/mpi.h"
 #include "engine/collectives/nccl.h"
+#include "engine/collectives/own_address.h"
 #include "engine/error.h"
 
 namespace eg {
@@ -21,6 +23,8 @@ int met_on_this_host = 1;
 
 /// What must live as long as the collectives: they die first.
 struct Connected {
+  std::unique_ptr<Collectives>
+      mpi;  // ends MPI, last of all; null where ranks met without it, or it is what they add up over
   RankSession session;
   std::unique_ptr<Collectives> ranks;
 };
@@ -32,7 +36,8 @@ bool started_for_mpi() {
   return false;
 }
 
-std::unique_ptr<Collectives> over_mpi(const Launch& launch, Device device) {
+/// mpi: where ranks have met over it already.
+std::unique_ptr<Collectives> over_mpi(const Launch& launch, Device device, std::unique_ptr<Collectives> mpi) {
   check(have_mpi(), Kind::usage, [&] {
     return cat(launch.how, " started ", launch.size,
                " processes, but this evergrad was built without MPI and each would train alone; ",
@@ -43,7 +48,7 @@ std::unique_ptr<Collectives> over_mpi(const Launch& launch, Device device) {
                " has not started it; start them by mpirun -n ", launch.size,
                " evergrad ... or srun --mpi=pmix (on GPUs, with --device cuda, ", launch.how, " is enough)");
   });
-  auto ranks = mpi_ranks(device);
+  auto ranks = mpi ? std::move(mpi) : mpi_ranks(device);
   check(ranks->size() == launch.size && ranks->rank() == launch.rank, Kind::usage, [&] {
     return cat(launch.how, " says rank ", launch.rank, " of ", launch.size, ", MPI says rank ", ranks->rank(), " of ",
                ranks->size(), "; start evergrad with the mpirun of the MPI that it was built with");
@@ -66,19 +71,35 @@ std::function<std::uint64_t()> progress_of(const Collectives& ranks, Device devi
 
 }  // namespace
 
+Launch tell_address(Launch launch, const RankOptions& options, Device device, std::unique_ptr<Collectives>* mpi) {
+  const bool said = !launch.master_addr.empty() || !options.rendezvous.empty() || !rendezvous_of_environment().empty();
+  if (launch.size == 1 || said || !have_mpi() || !started_for_mpi()) return launch;
+  *mpi = mpi_ranks(device.type == DeviceType::cuda ? kCpu : device);
+  const std::vector<std::string> addresses =
+      (*mpi)->all_gather_bytes(launch.rank == 0 ? cat(own_address(), ' ', free_port()) : "");
+  std::istringstream(addresses[0]) >> launch.master_addr >> launch.master_port;
+  return launch;
+}
+
 std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::string* device, bool deterministic) {
-  const Launch launch = detect_launch();
-  if (launch.size == 1) return single_rank();
-  const Device own = device_of_rank(launch, *device);
+  const Launch started = detect_launch();
+  if (started.size == 1) return single_rank();
+  const Device own = device_of_rank(started, *device);
   runtime(own);  // throws with the list of devices that exist here
   *device = to_string(own);
+  std::unique_ptr<Collectives> mpi;
+  const Launch launch = tell_address(started, options, own, &mpi);
   const auto connected = std::make_shared<Connected>(
-      Connected{RankSession(launch, session_options(options, own, options.config)), nullptr});
+      Connected{nullptr, RankSession(launch, session_options(options, own, options.config)), nullptr});
   RankSession& session = connected->session;
   const std::string& host = session.cards()[std::size_t(launch.rank)].host;
   met_on_this_host =
       int(std::ranges::count_if(session.cards(), [&](const RankCard& card) { return card.host == host; }));
-  auto ranks = own.type == DeviceType::cuda ? over_nccl(session, own, options, deterministic) : over_mpi(launch, own);
+  std::unique_ptr<Collectives> ranks;
+  if (own.type == DeviceType::cuda)
+    connected->mpi = std::move(mpi), ranks = over_nccl(session, own, options, deterministic);
+  else
+    ranks = over_mpi(launch, own, std::move(mpi));
   const auto progress = progress_of(*ranks, own);
   connected->ranks = session.watch(std::move(ranks), {}, progress);
   say_busy(*connected->ranks, "starting");

@@ -8,6 +8,7 @@
 #include "apps/run/rank_options.h"
 #include "data/loader.h"
 #include "engine/collectives/collectives.h"
+#include "engine/collectives/launch.h"
 
 namespace eg {
 
@@ -17,6 +18,11 @@ namespace eg {
 /// Throws Error{usage|io|device}: the ranks do not come, or differ; or build, launcher and device do not go together.
 /// deterministic: also over NCCL in ascending order of ranks, as everywhere else.
 std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::string* device, bool deterministic);
+
+/// Where nobody said at which address ranks meet, and MPI has started them: rank 0 chooses one of its host's and a free port, and
+/// tells the others over MPI. Returns the launch with it; mpi: then MPI itself, which must live to the end of the process. Anything
+/// else: the launch as it is.
+Launch tell_address(Launch launch, const RankOptions& options, Device device, std::unique_ptr<Collectives>* mpi);
 
 /// Ranks of the present run that share this machine's cores: those that connect_ranks met here; 1 before.
 int ranks_on_this_host();

@@ -224,7 +224,7 @@ class Faults:
             if hosts is None:
                 print("  several_hosts: left out, network namespaces need root and ip")
                 return
-            s = self.start("hosts", hosts.mpirun(), epochs=30)
+            s = self.start("hosts", hosts.mpirun(address=None), epochs=30)
             s.ends([0], limit=120)
             self.came_to(s)
             s = self.start("cut", hosts.mpirun())

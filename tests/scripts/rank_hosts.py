@@ -40,14 +40,14 @@ class Hosts:
                     os.kill(int(pid), signal.SIGKILL)  # mpirun's daemon on a host that is cut off
             subprocess.run(["ip", "netns", "del", h], capture_output=True)
 
-    def mpirun(self):
-        """Two ranks here, one there. mpirun itself takes minutes to notice a cut cable unless it is told otherwise: by keepalive probes
+    def mpirun(self, address="10.78.0.1"):
+        """Two ranks here, one there; address: of rank 0, None: MPI is to tell it. mpirun itself takes minutes to notice a cut cable unless it is told otherwise: by keepalive probes
         when its connection is idle, by the kernel's tcp_retries2 when words to its daemon are under way, which hold the probes back."""
         settings = {"plm_rsh_agent": self.agent, "btl": "tcp,self", "btl_tcp_if_include": "eg0", "oob_tcp_if_include": "eg0",
                     "oob_tcp_keepalive_time": 2, "oob_tcp_keepalive_intvl": 1, "oob_tcp_keepalive_probes": 2}
         words = [str(w) for name, value in settings.items() for w in ("--mca", name, value)]
-        return ["ip", "netns", "exec", self.names[0], "mpirun", "--bind-to", "none", "--host", "10.78.0.1:2,10.78.0.2:1", *words,
-                "-x", "MASTER_ADDR=10.78.0.1", "-x", "MASTER_PORT=29500", "-n", "3"]
+        told = ["-x", f"MASTER_ADDR={address}", "-x", "MASTER_PORT=29500"] if address else []
+        return ["ip", "netns", "exec", self.names[0], "mpirun", "--bind-to", "none", "--host", "10.78.0.1:2,10.78.0.2:1", *words, *told, "-n", "3"]
 
 
 @contextlib.contextmanager
