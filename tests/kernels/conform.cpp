@@ -101,6 +101,12 @@ Values Arguments::values() const {
   return all;
 }
 
+std::int64_t Arguments::size() const {
+  std::int64_t size = 0;
+  for (const Buffer& b : buffers_) size += b.view.size();
+  return size;
+}
+
 std::map<std::string, DType> Arguments::outputs() const {
   std::map<std::string, DType> all;
   for (const Buffer& b : buffers_)
@@ -208,10 +214,11 @@ void everywhere_on_cpu(const std::function<void(int, bool)>& run) {
 }
 }  // namespace
 
-void everywhere(const std::function<void(int, bool)>& run) {
+void everywhere(std::int64_t size, const std::function<void(int, bool)>& run) {
   const DeviceUnderTest& d = device_under_test();
   if (d.device == kCpu) return everywhere_on_cpu(run);
-  for (int schedule = 0; schedule < d.schedules; ++schedule) {
+  const int schedules = size > d.most_repeated ? 1 : d.schedules;
+  for (int schedule = 0; schedule < schedules; ++schedule) {
     CAPTURE(schedule);
     if (d.use_schedule) d.use_schedule(schedule);
     run(0, schedule == 0);

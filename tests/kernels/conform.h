@@ -50,6 +50,8 @@ struct DeviceUnderTest {
   /// Other devices than cpu: in how many ways each case runs, and what selects one before a run.
   int schedules = 1;
   void (*use_schedule)(int) = nullptr;
+  /// A case whose buffers hold more elements in all runs in the first of these ways alone.
+  std::int64_t most_repeated = std::numeric_limits<std::int64_t>::max();
 };
 /// Every test program of this folder defines its own.
 const DeviceUnderTest& device_under_test();
@@ -95,6 +97,8 @@ class Arguments {
 
   DType activation() const { return activation_; }
   bool exact() const { return exact_; }
+  /// Elements of all buffers.
+  std::int64_t size() const;
   Values values() const;
   /// Type on the device of every output.
   std::map<std::string, DType> outputs() const;
@@ -169,7 +173,8 @@ namespace detail {
 void compare(const Arguments& start, const Arguments& exact, const Arguments& got, const Allowed& allowed);
 /// Calls run() in every way that the device under test has; all runs of one `variant` must give equal bits. On cpu:
 /// every instruction set on several numbers of threads (puts the instruction set back, not the number of threads).
-void everywhere(const std::function<void(int variant, bool first_round)>& run);
+/// `size`: elements that the case holds.
+void everywhere(std::int64_t size, const std::function<void(int variant, bool first_round)>& run);
 }  // namespace detail
 
 /// Runs one case; `build` makes the arguments of the call from a set of buffers.
@@ -182,7 +187,7 @@ void conforms(void (*KernelTable::*entry)(const Args&, Stream), const std::strin
   build(start);
   exact.run(entry, build(exact));
   std::map<int, std::vector<std::byte>> first;
-  detail::everywhere([&](int variant, bool first_round) {
+  detail::everywhere(start.size(), [&](int variant, bool first_round) {
     Arguments got(activation, false, &start);
     got.run(entry, build(got));
     CHECK(got.strays() == "");

@@ -5,7 +5,8 @@ namespace eg::test {
 namespace {
 
 const Covers covers{"branch_scale_fwd", "branch_scale_bwd", "drop_mask"};
-const std::vector<Shape> kShapes{{0, 4, 8}, {1, 1, 1}, {3, 7}, {2, 3, 31}, {5, 2, 32}, {4, 3, 33}, {7, 67, 61}};
+const std::vector<Shape> kShapes{{0, 4, 8},   {1, 1, 1},  {3, 7},     {2, 3, 31},  {5, 2, 32},  {4, 3, 33},
+                                 {7, 67, 61}, {1, 33, 3}, {2, 65, 8}, {1, 257, 3}, {1, 1025, 8}};
 const Draw kMask = integers(0, 2);
 
 }  // namespace

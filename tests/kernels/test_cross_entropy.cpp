@@ -103,14 +103,17 @@ void conforms_setup(DType t, const Setup& s, const std::string& label) {
 
 TEST_CASE("cross_entropy: agrees with the reference for labels and soft targets, masks and smoothing") {
   for_each_activation([](DType t) {
-    const std::pair<std::int64_t, std::int64_t> sizes[] = {{0, 4},  {1, 1},  {5, 2},   {3, 10},   {2, 31},
-                                                           {7, 32}, {4, 33}, {9, 100}, {197, 67}, {3, 1009}};
+    const std::pair<std::int64_t, std::int64_t> sizes[] = {{0, 4},   {1, 1},    {5, 2},    {3, 10},   {2, 31},  {7, 32},
+                                                           {4, 33},  {9, 100},  {197, 67}, {3, 1009}, {33, 65}, {65, 3},
+                                                           {257, 2}, {1025, 2}, {2, 257},  {1, 1025}};
     for (const auto& [batch, classes] : sizes)
       for (const Target target : {Target::labels, Target::soft})
         for (const bool mask : {false, true})
-          for (const double smoothing : {0.0, 0.1})
+          for (const double smoothing : {0.0, 0.1}) {
+            if (batch > 1000 && mask != (smoothing > 0.0)) continue;
             conforms_setup(t, {batch, classes, target, mask, smoothing, smoothing > 0.0 ? 0.3 : 1.0},
                            cat(batch, " x ", classes, " soft ", int(target), " mask ", mask, " smoothing ", smoothing));
+          }
   });
 }
 

@@ -11,7 +11,8 @@ namespace {
 const Covers covers{"cast", "fill", "add", "axpy", "scale_by", "gelu_fwd", "gelu_bwd", "crelu_fwd", "crelu_bwd"};
 
 // The last is three chunks of the largest grain (32768), so that threads share the work.
-const std::vector<Shape> kShapes{{0}, {1}, {7}, {15}, {16}, {31}, {32}, {33}, {5, 197}, {3, 7, 11}, {65539}};
+const std::vector<Shape> kShapes{{0},  {1},  {7},   {15},   {16},     {31},       {32},
+                                 {33}, {65}, {257}, {1025}, {5, 197}, {3, 7, 11}, {65539}};
 constexpr DType kTypes[] = {DType::f32, DType::bf16, DType::f64, DType::i32, DType::u8};
 
 /// Elementwise error of y for every element, with the largest input f(i).

@@ -7,8 +7,9 @@ namespace {
 
 const Covers covers{"column_sum", "mean", "dot", "unit_statistics"};
 
-// [rows, columns]; the last two take several chunks.
-const std::vector<Shape> kMatrices{{0, 5}, {1, 1}, {1, 33}, {7, 31}, {197, 32}, {13, 3, 17}, {1031, 67}};
+// [rows, columns]; those of many rows take several chunks.
+const std::vector<Shape> kMatrices{{0, 5},     {1, 1},  {1, 33}, {7, 31},  {197, 32}, {13, 3, 17},
+                                   {1031, 67}, {33, 8}, {65, 3}, {257, 8}, {1025, 8}, {1025, 1}};
 
 double abs_sum(const std::vector<double>& v) {
   double sum = 0.0;
@@ -41,7 +42,7 @@ TEST_CASE("column_sum: agrees with the reference, into every type, with and with
 
 TEST_CASE("mean: agrees with the reference; the mean of nothing is 0") {
   for_each_activation([](DType t) {
-    for (const std::int64_t n : {0, 1, 31, 32, 33, 197, 16385, 70001})
+    for (const std::int64_t n : {0, 1, 31, 32, 33, 65, 197, 257, 1025, 16385, 70001})
       for (const double scale : {1.0, -0.25})
         EVERGRAD_CONFORMS(
             mean, Mean, cat(n, " scale ", scale), t,
@@ -59,7 +60,7 @@ TEST_CASE("mean: agrees with the reference; the mean of nothing is 0") {
 TEST_CASE("dot: products are exact and added in double") {
   for (const DType p : {DType::f32, DType::bf16})
     for (const DType q : {DType::f32, DType::bf16})
-      for (const std::int64_t n : {0, 1, 7, 8, 9, 197, 16385, 70001})
+      for (const std::int64_t n : {0, 1, 7, 8, 9, 31, 32, 33, 65, 197, 257, 1025, 16385, 70001})
         EVERGRAD_CONFORMS(
             dot, Dot, cat(p, " . ", q, " ", n), p,
             [&](Arguments& a) {
