@@ -8,27 +8,31 @@ import signal
 import subprocess
 
 
+class Unavailable(Exception):
+    """This machine lacks what a test needs; the message says what. The test is skipped, not passed."""
+
+
 class Hosts:
     def __init__(self, scratch):
         self.names = [f"evergrad{os.getpid()}{c}" for c in "ab"]
         self.agent = pathlib.Path(scratch) / "agent"
 
     def start(self):
-        """False where nobody may make namespaces."""
         if not shutil.which("ip"):
-            return False
+            raise Unavailable("network namespaces need ip (Debian: iproute2)")
         a, b = self.names
         steps = [["netns", "add", a], ["netns", "add", b], ["link", "add", "eg0", "netns", a, "type", "veth", "peer", "name", "eg0", "netns", b]]
         for i, h in enumerate(self.names):
             steps += [["-n", h, "addr", "add", f"10.78.0.{i + 1}/24", "dev", "eg0"], ["-n", h, "link", "set", "eg0", "up"],
                       ["-n", h, "link", "set", "lo", "up"]]
-        if any(subprocess.run(["ip", *s], capture_output=True).returncode for s in steps):
-            return False
+        for s in steps:
+            done = subprocess.run(["ip", *s], capture_output=True, text=True)
+            if done.returncode:
+                raise Unavailable(f"network namespaces need root: ip {' '.join(s)}: {done.stderr.strip()}")
         for h in self.names:  # see mpirun(); where nobody may set this, mpirun is ended by the test
             subprocess.run(["ip", "netns", "exec", h, "sh", "-c", "echo 4 > /proc/sys/net/ipv4/tcp_retries2"], capture_output=True)
         self.agent.write_text(f'#!/bin/sh\nshift\nexec ip netns exec {b} unshare -u sh -c "hostname evergrad-b; $*"\n')
         self.agent.chmod(0o755)
-        return True
 
     def cut(self):
         subprocess.run(["ip", "-n", self.names[0], "link", "set", "eg0", "down"], check=True)
@@ -52,9 +56,9 @@ class Hosts:
 
 @contextlib.contextmanager
 def two_hosts(scratch):
-    """The hosts, or None."""
     hosts = Hosts(scratch)
     try:
-        yield hosts if hosts.start() else None
+        hosts.start()
+        yield hosts
     finally:
         hosts.stop()
