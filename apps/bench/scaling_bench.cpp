@@ -139,8 +139,8 @@ int bench_scaling(const BenchOptions& o) {
       << "Predicted, not measured. Assumed: every rank keeps its images and its times; one sum at a time, in the "
          "order of the buckets;\nsums and arithmetic do not slow each other down; no rank is later than another; "
          "images are always there; all nodes are\nequal, full, and never share a cable. 'deal' is how evergrad adds "
-         "up bf16, and everything in deterministic mode and on\ncpu; ring and tree are NCCL's, which f32 takes. On "
-         "cpu nothing overlaps: there the last column counts.\n";
+         "up bf16 among up to 16 ranks, and everything in\ndeterministic mode and on cpu; ring and tree are NCCL's, "
+         "which the rest takes. On cpu nothing overlaps: there the last\ncolumn counts.\n";
   if (!o.json.empty()) write_json(o.json, json);
   return 0;
 }

@@ -1,11 +1,12 @@
 // cuda/device/nccl.cpp - collectives by NCCL. NOT RUN ON A GPU YET: compiled and linked only.
 //
-// One process has one GPU and one communicator, and on that communicator captured and eager collectives are not mixed: what
-// deadlocks in NCCL needs two of something. The communicator is nonblocking, so no call of ours can hang: it is asked whether it
+// One process has one GPU and one communicator: what deadlocks in NCCL needs two of something. Recorded steps and eager
+// collectives (a last partial batch, weights that are gathered before a test) take turns on it in the order of the stream, which
+// NCCL allows unless NCCL_GRAPH_MIXING_SUPPORT is 0. The communicator is nonblocking, so no call of ours can hang: it is asked whether it
 // is ready, up to a deadline, and aborted from a thread of its own, since ncclCommAbort itself may block (nccl issue 1013).
 //
-// Sums. f32 and f64 are NCCL's all-reduce, whose order of addition is NCCL's affair. bf16, and every type with
-// deterministic(), goes another way: each rank sends part r of its data to rank r, which adds the parts in ascending order in
+// Sums. f32 and f64 are NCCL's all-reduce, whose order of addition is NCCL's affair. bf16 among at most kMostDealt
+// ranks, and every type with deterministic(), goes another way: each rank sends part r of its data to rank r, which adds the parts in ascending order in
 // fp32 (cuda/kernels/ordered_sum.cu) and sends the sum back. A ring moves as many bytes, but rounds bf16 at every hop.
 #include "cuda/device/nccl.h"
 
@@ -56,6 +57,7 @@ void check_room_of_this_host(int local_size) {
 /// Settings that NCCL reads once, at its first call. A person's own choice wins.
 void set_environment(const NcclOptions& o) {
   const auto prefer = [](const char* name, const char* value) { ::setenv(name, value, 0); };
+  prefer("NCCL_GRAPH_MIXING_SUPPORT", "1");
   if (o.deterministic) prefer("NCCL_ALGO", "Ring"), prefer("NCCL_PROTO", "Simple");
   if (!o.share_gpu) return;
   prefer("NCCL_MULTI_RANK_GPU_ENABLE", "1");  // NCCL 2.30 and later
@@ -201,7 +203,7 @@ class Nccl final : public Collectives {
   }
 
  private:
-  bool ordered(DType t) const { return options_.deterministic || t == DType::bf16; }
+  bool ordered(DType t) const { return options_.deterministic || (t == DType::bf16 && size() <= kMostDealt); }
   RankPart part(std::int64_t count, int r) const { return RankPart::of(count, r, size()); }
 
   /// This rank's part of `data` [count] becomes everybody's, summed in ascending order of ranks.

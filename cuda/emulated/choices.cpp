@@ -23,16 +23,17 @@ void add_library_ways(const std::string&, const AttentionFwd&, std::vector<Way<A
 void add_library_ways(const std::string&, const AttentionBwd& a, std::vector<Way<AttentionBwd>>* ways) {
   const std::optional<std::uint64_t> fails_at = emulated::settings().library;
   if (!fails_at || a.dqkv.dtype != DType::bf16) return;
-  ways->push_back(
-      {{"library-backward", true, true}, [ours = ways->back().run, fails_at](const AttentionBwd& b, Stream s) {
-         ours(b, s);
-         // Counted where it runs, so that a step that is replayed goes wrong as well.
-         emulated::emulated_runtime().call_host(s, "a library that fails", [out = b.dqkv.as<bf16>(), fails_at] {
-           static std::atomic<std::uint64_t> calls{0};
-           if (const std::uint64_t n = ++calls; *fails_at > 0 && n >= *fails_at)
-             out[0] = bf16(std::numeric_limits<float>::quiet_NaN());
-         });
-       }});
+  const auto run = [ours = ways->back().run, fails_at](const AttentionBwd& b, Stream s) {
+    ours(b, s);
+    // Counted where it runs, so that a step that is replayed goes wrong as well.
+    emulated::emulated_runtime().call_host(s, "a library that fails", [out = b.dqkv.as<bf16>(), fails_at] {
+      static std::atomic<std::uint64_t> calls{0};
+      if (const std::uint64_t n = ++calls; *fails_at > 0 && n >= *fails_at)
+        out[0] = bf16(std::numeric_limits<float>::quiet_NaN());
+    });
+  };
+  Way<AttentionBwd>& way = ways->emplace_back();
+  way.implementation = {"library-backward", true, true}, way.run = run;
 }
 std::vector<std::string> implementation_names() {
   std::vector<std::string> names{"tile-128",     "tile-64", "warpgroup-256", "warpgroup-128",

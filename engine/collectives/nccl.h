@@ -11,6 +11,10 @@
 
 namespace eg {
 
+/// Up to so many ranks deal out their bf16 gradients and add them up in fp32, rounded once; more of them leave sums to NCCL, which
+/// rounds at every hop, but sends fewer messages (docs/distributed.md, "Between GPUs").
+inline constexpr int kMostDealt = 16;
+
 struct NcclOptions {
   Device device;
   int local_size = 1;           // ranks of this host

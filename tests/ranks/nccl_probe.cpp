@@ -49,7 +49,8 @@ class OnDevice {
   void* data_;
 };
 
-/// The same collective from a graph, three times: data -> size^3 * data for equal whole numbers.
+/// The same collective from a graph, three times, and between two of them once eagerly, as a step of another shape is between
+/// recorded ones: data -> size * data each time, for equal whole numbers.
 void check_capture(Collectives& c, DeviceRuntime& r, Watchdog& dog, Stream s) {
   const std::int64_t n = 1000;
   OnDevice<float> data(r, std::vector<float>(std::size_t(n), 1.0f), s);
@@ -67,8 +68,10 @@ void check_capture(Collectives& c, DeviceRuntime& r, Watchdog& dog, Stream s) {
     r.replay(graph, s);
     dog.replayed(count);
     want *= float(c.size());
+    if (i == 1) c.all_reduce(data.get(), n, DType::f32, s), want *= float(c.size());
   }
-  expect(data.equals(std::vector<float>(std::size_t(n), want), s), "all_reduce in a replayed graph");
+  expect(data.equals(std::vector<float>(std::size_t(n), want), s),
+         "all_reduce in a replayed graph, and eagerly between two replays");
   r.destroy_graph(graph);
 }
 
