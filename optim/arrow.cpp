@@ -494,11 +494,14 @@ std::string Arrow::describe() const {
                             : o.warmup == ArrowWarmup::beta_ramp ? cat("beta rising for ", o.warmup_steps, " steps")
                                                                  : "no warm-up";
   const std::int64_t ring = parameters * (o.window + 1) * std::int64_t(size_of(ring_type()));
-  const auto mib = [](std::int64_t bytes) { return cat(std::round(double(bytes) / (1 << 20) * 10.0) / 10.0, " MiB"); };
+  const auto size = [](std::int64_t bytes) {
+    if (bytes < (1 << 20) / 10) return cat(std::round(double(bytes) / 1024), " KiB");
+    return cat(std::round(double(bytes) / (1 << 20) * 10.0) / 10.0, " MiB");
+  };
   return cat(s_.norm_control ? "Base steps with the norm of ARROW's, " : "ARROW ", "on ", s_.tensors,
              s_.mlp ? " and the MLP" : "", " of blocks ", blocks, " (", tensors, " tensors, ", parameters,
-             " parameters, ", groups_.size(), " window", groups_.size() == 1 ? "" : "s", " of together ", mib(ring),
-             "; a step with full windows reads and writes ", mib(parameters * bytes_moved()),
+             " parameters, ", groups_.size(), " window", groups_.size() == 1 ? "" : "s", " of together ", size(ring),
+             "; a step with full windows reads and writes ", size(parameters * bytes_moved()),
              " of gradient, windows, moments and weights), W=", o.window, ", ", kDamping[int(o.damping)], " damping ",
              strength, ", ", kGraft[int(s_.graft)], ", ", start, ", window ", kBoundary[int(s_.boundary)],
              " at a new task, ", s_.in_backward ? "updated inside the backward pass, " : "", "lr ",

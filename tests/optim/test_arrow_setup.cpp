@@ -102,6 +102,7 @@ TEST_CASE("arrow: takes q, k, v and output of the last blocks of a real model, a
   CHECK(moved("norm-control", 80));
   CHECK(moved("arrow:ring=bf16", 72));
   CHECK(moved("arrow:momentum=0.9", 116));
+  CHECK(contains(m.optimizer("arrow:tensors=v:blocks=5:window=1")->describe(), "1 window of together 8 KiB"));
 }
 
 TEST_CASE("arrow: each grouping of a real model names its windows") {
