@@ -227,7 +227,7 @@ void add_machine_options(CLI::App& sub, MachineOptions& o) {
          "--reduce", o.reduce,
          "Under mpirun: the type in which gradients travel. auto: their own (fp32; bf16 with --precision bf16 on "
          "cuda and emulated). bf16: half the bytes of fp32, for two roundings of 0.4% at most: of each rank's "
-         "gradient, and of their sum")
+         "gradient, and of their sum (more, among more than 16 GPUs without --deterministic)")
       ->capture_default_str()
       ->check(CLI::IsMember({"auto", "bf16"}))
       ->group(group);

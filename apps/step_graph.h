@@ -31,6 +31,8 @@ class StepGraph {
   /// `body` only enqueues work that is a function of the inputs and of device memory. The outputs are valid until the
   /// next run. Says once on standard error why a device that should record does not.
   const StepOutputs& run(const Batch& batch, const Tensor& class_mask, std::int64_t classes, const Body& body);
+  /// Batches like this one will be announced by upload_ahead().
+  void expect_ahead(const Batch& batch, std::int64_t classes) { ahead_.reserve(batch, classes); }
   /// Begins to copy the next batch to the device, beside the step that runs.
   void upload_ahead(const Batch& next, std::int64_t classes) { ahead_.begin(next, classes); }
   /// How many batches were on the device when their step began.

@@ -55,25 +55,37 @@ StepInputs inputs_of(const Batch& batch, const Tensor& class_mask, std::int64_t 
 UploadAhead::~UploadAhead() {
   if (!stream_.handle) return;
   DeviceRuntime& r = runtime(device_);
-  try {
-    r.synchronize(stream_);
-  } catch (const Error&) {
-    // A fault of the device has shown, or shows, where its results are waited for.
-  }
   r.destroy_event(copied_), r.destroy_event(taken_), r.destroy_stream(stream_);
 }
 
-void UploadAhead::begin(const Batch& next, std::int64_t classes) {
-  if (device_.is_host() || next.serial == 0) return;
+void UploadAhead::reserve(const Batch& batch, std::int64_t classes) {
+  if (device_.is_host() || batch.serial == 0 || gave_up_) return;
   DeviceRuntime& r = runtime(device_);
-  const std::vector<HeldInput> held = held_by(next, classes);
+  const std::vector<HeldInput> held = held_by(batch, classes);
   if (!stream_.handle) stream_ = r.create_stream(), copied_ = r.create_event(), taken_ = r.create_event();
   memory_.resize(std::max(memory_.size(), held.size()));
   for (std::size_t i = 0; i < held.size(); ++i) {
     if (memory_[i] && memory_[i].bytes() >= held[i].bytes()) continue;
-    r.synchronize({});  // the step may still be reading what is given back
-    memory_[i] = Tensor::empty({std::int64_t(held[i].bytes())}, DType::u8, device_);
+    serial_ = 0;
+    if (memory_[i]) r.synchronize(stream_), r.synchronize({});  // a copy may still be on its way to or from it
+    try {
+      memory_[i] = Tensor::empty({std::int64_t(held[i].bytes())}, DType::u8, device_);
+    } catch (const Error& e) {
+      if (e.kind != Kind::memory) throw;
+      gave_up_ = true;  // steps do without
+      return memory_.clear();
+    }
   }
+}
+
+void UploadAhead::begin(const Batch& next, std::int64_t classes) {
+  if (memory_.empty() || next.serial == 0) return;
+  const std::vector<HeldInput> held = held_by(next, classes);
+  if (held.size() > memory_.size()) return;
+  for (std::size_t i = 0; i < held.size(); ++i)
+    if (memory_[i].bytes() < held[i].bytes()) return;
+  serial_ = 0;  // until all of it is there
+  DeviceRuntime& r = runtime(device_);
   if (was_taken_) r.wait(stream_, taken_);
   for (std::size_t i = 0; i < held.size(); ++i)
     r.copy_from_host(memory_[i].data(), held[i].data, held[i].bytes(), stream_);

@@ -39,8 +39,10 @@ class UploadAhead {
   UploadAhead(const UploadAhead&) = delete;
   UploadAhead& operator=(const UploadAhead&) = delete;
 
-  /// The batch may be refilled as soon as this returns. Does nothing on a host device, which reads it where it is, and for a
-  /// batch without a serial number.
+  /// Memory for batches like this one. Does nothing on a host device, which reads a batch where it is, for a batch without a
+  /// serial number, and where the device has no room: then nothing is copied ahead any more.
+  void reserve(const Batch& batch, std::int64_t classes);
+  /// Where the memory holds it. The batch may be refilled as soon as this returns.
   void begin(const Batch& next, std::int64_t classes);
   /// Puts the batch into `to`, in front of what is enqueued from now on. False: it is not the one that begin() was given last.
   bool take(const Batch& batch, const std::vector<HeldInput>& held, const StepInputs& to);
@@ -50,7 +52,7 @@ class UploadAhead {
   Device device_;
   Stream stream_;
   Event copied_, taken_;
-  bool was_taken_ = false;
+  bool was_taken_ = false, gave_up_ = false;
   std::uint64_t serial_ = 0;  // of the batch in memory_; 0: none
   std::vector<Tensor> memory_;
   std::int64_t taken_count_ = 0;

@@ -287,7 +287,7 @@ void Trainer::enqueue(const StepInputs& in, StepOutputs& out, StepContext& ctx) 
   if (ema_) ema_->update(ctx);
 }
 
-StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& class_mask, const Batch* next) {
+StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& class_mask, const NextBatch& next) {
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
   if (probe_) {
     probe_->offer(batch, *ranks_);
@@ -296,7 +296,7 @@ StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& cla
   StepResult result;
   const std::int64_t updates = optimizer_->updates_from_batch(ctx);
   for (std::int64_t i = 0; i < updates; ++i) {
-    const StepResult r = update(batch, lr_factor, class_mask, i + 1 == updates ? next : nullptr);
+    const StepResult r = update(batch, lr_factor, class_mask, i + 1 == updates ? next : NextBatch{});
     if (i == 0)
       result = r;
     else
@@ -305,7 +305,7 @@ StepResult Trainer::step(const Batch& batch, double lr_factor, const Tensor& cla
   return result;
 }
 
-StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& class_mask, const Batch* next) {
+StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& class_mask, const NextBatch& next) {
   StepContext ctx{static_cast<StepRecord*>(device_record_.data()), &record(), lr_factor, {}};
   ctx.images = batch.global_count;  // here, because a replayed step is not enqueued again
   record().first_sample = std::int64_t(batch.first_sample);
@@ -314,11 +314,12 @@ StepResult Trainer::update(const Batch& batch, double lr_factor, const Tensor& c
     optimizer_->prepare(ctx);
     upload_record();
   }
+  if (next) graph_.expect_ahead(batch, model_.config.classes);
   const StepOutputs& out = graph_.run(batch, class_mask, model_.config.classes,
                                       [&](const StepInputs& in, StepOutputs& outputs) { enqueue(in, outputs, ctx); });
 
   to_gather_ = bool(divided_);
-  if (next) graph_.upload_ahead(*next, model_.config.classes);
+  if (const Batch* const ahead = next ? next() : nullptr) graph_.upload_ahead(*ahead, model_.config.classes);
 
   const InPart finishing(config_.listener, StepPart::finish);
   results_.read(out, device_record_);

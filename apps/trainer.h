@@ -77,6 +77,9 @@ std::string method_settings(const TrainerConfig& config);
 /// What should be said before such a run begins, or nothing: prompts are learned on a network that knows nothing.
 std::string caution(const TrainerConfig& config);
 
+/// The batch that the next step will be given, or null where it is not known yet (Loader::ahead).
+using NextBatch = std::function<const Batch*()>;
+
 class Trainer {
  public:
   explicit Trainer(const TrainerConfig& config);
@@ -88,10 +91,10 @@ class Trainer {
   /// (LoaderConfig::ranks), then sums, gradients and what is thrown are the same on all of them.
   ///
   /// One update from one batch; several, or none (count 0), where the method says so: then the result is the first one's.
-  /// lr_factor: the schedule's value relative to the base rate. class_mask: u8 [K] or empty. next: the batch that will be given
-  /// next, where it is known already (Loader::ahead): it is copied to the device beside this step.
+  /// lr_factor: the schedule's value relative to the base rate. class_mask: u8 [K] or empty. next: asked when
+  /// the step has been launched; the batch that it returns is copied to the device meanwhile.
   /// Throws Diverged when the loss is not finite, or after 20 skipped updates in a row.
-  StepResult step(const Batch& batch, double lr_factor, const Tensor& class_mask = {}, const Batch* next = nullptr);
+  StepResult step(const Batch& batch, double lr_factor, const Tensor& class_mask = {}, const NextBatch& next = {});
   /// Forward only, on the moving average where there is one. Counts from the loader's current position to the epoch's
   /// end. Throws Diverged when the loss is not finite: an accuracy of such a network would mean nothing.
   Evaluation evaluate(Loader& loader, const Tensor& class_mask = {});
@@ -152,7 +155,7 @@ class Trainer {
   StepRecord& record() { return *static_cast<StepRecord*>(host_record_.data()); }
   void gather_weights();
   void upload_record();
-  StepResult update(const Batch& batch, double lr_factor, const Tensor& class_mask, const Batch* next);
+  StepResult update(const Batch& batch, double lr_factor, const Tensor& class_mask, const NextBatch& next);
   struct Loss {
     Tensor reported, total;  // cross-entropy; with what the network adds to it, which is what learns
   };

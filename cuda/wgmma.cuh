@@ -1,7 +1,7 @@
 // cuda/wgmma.cuh - Hopper's products of a warpgroup: four warps multiply two tiles of shared memory, asynchronously.
 //
 // A second vocabulary beside simt.cuh, for kernels that exist only for GPUs of compute capability 9.0: under nvcc for any
-// other the words stop the kernel, and the wrapper must not launch it there (warpgroup_products() in kernels/matmul.h).
+// other the words stop the kernel, and the wrapper must not launch it there (warpgroup_products() in kernels/kernels.h).
 //
 // The order of a use: copies land (cp_async_wait), fence_for_products(), a barrier; then warpgroup_fence(), any number of
 // warpgroup_mma(), warpgroup_commit(). Until warpgroup_wait() has waited for the group, its operands must stay as they are
@@ -37,7 +37,8 @@ __device__ __forceinline__ int panel_at(int row, int column) {
 #endif
 #endif
 
-/// The shared memory that this thread wrote may now be read by products, once a barrier is passed.
+/// The shared memory that this thread wrote may now be read by products, once a barrier is passed. (The emulated device asks for it
+/// behind asynchronous copies; stores it does not see.)
 __device__ __forceinline__ void fence_for_products(EVERGRAD_SITE_ONLY) {
 #if defined(__CUDACC__)
   EVERGRAD_HOPPER("fence.proxy.async.shared::cta;" ::: "memory");

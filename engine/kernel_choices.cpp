@@ -188,6 +188,12 @@ KernelChoice KernelChoices::measure(const std::string& call, std::span<const Ker
     } catch (const Error& e) {
       if (i == 0) throw;
       t.refused = e.what();
+      if (e.kind == Kind::device) try {  // refused, or has it stopped the device for all that follow?
+          result_of(0);
+        } catch (const Error&) {
+          fail(Kind::device, cat("the kernel '", t.name, "', tried for ", call, ", stopped the device: ", e.what(),
+                                 "; --kernels hand tries none"));
+        }
     }
     if (!t.refused.empty()) {
       check(i > 0, Kind::internal, [&] { return cat(t.name, " for ", call, ": ", t.refused); });

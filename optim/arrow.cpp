@@ -501,7 +501,7 @@ std::string Arrow::describe() const {
   return cat(s_.norm_control ? "Base steps with the norm of ARROW's, " : "ARROW ", "on ", s_.tensors,
              s_.mlp ? " and the MLP" : "", " of blocks ", blocks, " (", tensors, " tensors, ", parameters,
              " parameters, ", groups_.size(), " window", groups_.size() == 1 ? "" : "s", " of together ", size(ring),
-             "; a step with full windows reads and writes ", size(parameters * bytes_moved()),
+             "; on one rank a step with full windows reads and writes ", size(parameters * bytes_moved()),
              " of gradient, windows, moments and weights), W=", o.window, ", ", kDamping[int(o.damping)], " damping ",
              strength, ", ", kGraft[int(s_.graft)], ", ", start, ", window ", kBoundary[int(s_.boundary)],
              " at a new task, ", s_.in_backward ? "updated inside the backward pass, " : "", "lr ",

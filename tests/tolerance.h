@@ -85,7 +85,8 @@ inline double backward_stable_bound(double sensitivity, double size, std::int64_
 /// measured: the same training on one device, from initial weights w (1 + kDriftSeed n), n normal, differs from the
 /// undisturbed one by D(t) in the loss of step t. All that rounding injects over s steps with lr |update| <= 0.1 |w|
 /// per step is at most 0.1 s kGradientAgreement |w|, which for s <= 100 is at most kDriftSeed |w|: so the drift at step
-/// t may reach the largest D so far. The loss of one step itself carries kLossAgreement.
+/// t may reach the largest D so far. The loss of one step itself carries kLossAgreement. The weights as one vector begin
+/// kDriftSeed |w| apart and may drift as far as those of the disturbed training have, or have been.
 inline constexpr double kDriftSeed = 1e-4;
 inline double drift_bound(double largest_disturbance, double loss) {
   return largest_disturbance + kLossAgreement * (1.0 + std::abs(loss));

@@ -40,7 +40,7 @@ class StepRig {
   const Batch& next() { return batches_[at_++ % batches_.size()]; }
   void step() {
     const Batch& batch = next();
-    trainer_->step(batch, 1.0, {}, &batches_[at_ % batches_.size()]);
+    trainer_->step(batch, 1.0, {}, [this] { return &batches_[at_ % batches_.size()]; });
   }
   /// Past ARROW's window (8 steps of the base optimizer) and the pool's first allocations.
   void warm_up() {

@@ -77,7 +77,7 @@ int StepTrace::steps() const {
 
 StepTimes StepTrace::times(int rank, int step) const {
   StepTimes t;
-  std::vector<Interval> work, sums, gathers, blocking;
+  std::vector<Interval> work, forward, sums, gathers, blocking, waited;
   for (const Span& s : ranks.at(std::size_t(rank))) {
     if (s.step != step) continue;
     if (s.kind == Span::Kind::step) t.step += s.seconds();
@@ -88,12 +88,12 @@ StepTimes StepTrace::times(int rank, int step) const {
     }
     if (s.kind != Span::Kind::part) continue;
     if (s.part == StepPart::wait) {
-      blocking.emplace_back(s.begin, s.end), t.forward -= s.seconds();
+      blocking.emplace_back(s.begin, s.end), waited.emplace_back(s.begin, s.end);
       continue;
     }
     work.emplace_back(s.begin, s.end);
     if (s.part == StepPart::data) t.data += s.seconds();
-    if (s.part == StepPart::forward) t.forward += s.seconds();
+    if (s.part == StepPart::forward) t.forward += s.seconds(), forward.emplace_back(s.begin, s.end);
     if (s.part == StepPart::backward) t.backward += s.seconds();
     if (s.part == StepPart::update || s.part == StepPart::observe) t.update += s.seconds();
   }
@@ -107,6 +107,7 @@ StepTimes StepTrace::times(int rank, int step) const {
           hidden.emplace_back(std::max(s.first, w.first), std::min(s.second, w.second));
     return length(apart) - (length(joined(hidden)) - common(joined(hidden), waits));
   };
+  t.forward -= common(joined(forward), joined(waited));
   const auto all = joined(sums), gathered = joined(gathers);
   t.communication = length(all), t.exposed = exposed(all);
   t.weights = length(gathered), t.weights_exposed = exposed(gathered);
@@ -253,7 +254,11 @@ nlohmann::json StepTrace::chrome() const {
               : s.bucket < 0 ? s.name
                              : name_of_bucket(s.bucket),
               kSums, s.begin, s.end, s,
-              {{"bytes", s.bytes}, {"bucket", s.bucket}, {"weights", s.weights}, {"enqueued_us", s.enqueued * 1e6}});
+              {{"bytes", s.bytes},
+               {"bucket", s.bucket},
+               {"weights", s.weights},
+               {"blocks", s.blocks},
+               {"enqueued_us", s.enqueued * 1e6}});
   }
   return {{"traceEvents", events}, {"displayTimeUnit", "ms"}};
 }

@@ -146,7 +146,7 @@ class TracedCollectives final : public Collectives {
     Span* const s = timeline_.open(Span::Kind::collective);
     if (!s) return nullptr;
     s->name = name, s->bytes = bytes, s->passes = passes;
-    s->blocks = !stream || timeline_.device_.is_host();
+    s->blocks = !stream || !stream->handle || timeline_.device_.is_host();  // nothing else runs on the main stream
     timeline_.stamp(&s->begin, stream);
     return s;
   }

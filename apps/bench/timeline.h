@@ -33,7 +33,7 @@ struct Span {
   int passes = 0;               // times that this goes round: 2 for an all-reduce, 1 for a gather
   int bucket = -1, range = -1;  // which part of the gradient it sums; -1: something else
   int weights = -1;             // the bucket whose weights it gathers; -1: something else
-  bool blocks = false;          // the host, and with it everything that is enqueued later, waits for it
+  bool blocks = false;  // the host or the main stream, and with it everything that is enqueued later, waits for it
   double seconds() const { return end - begin; }
 };
 

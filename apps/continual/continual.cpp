@@ -249,7 +249,7 @@ class Benchmark {
         const std::int64_t step = at_.epoch * per_epoch + at_.batch;
         const std::int64_t done = step + 1, next = next_probe(step, steps);
         if (probe_ && next > 0) probe_->before_update(step, next);
-        const StepResult r = trainer.step(*batch, lr_factor(step, steps), mask, loader.ahead());
+        const StepResult r = trainer.step(*batch, lr_factor(step, steps), mask, [&] { return loader.ahead(); });
         say_step(*ranks_);
         show_kernels();
         if (probe_ && next > 0) probe_->after_update(step, next);

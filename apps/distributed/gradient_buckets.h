@@ -24,8 +24,8 @@ class GradientBuckets {
 
   /// depth: number of blocks; group `depth` is all that lies outside of blocks, as in Tape::watch. A bucket holds one block,
   /// or two where one is smaller than `least_bytes`; what is outside of blocks comes last. Frozen parameters are left out.
-  /// narrow: gradients of a wider type travel as bf16: each rank's is rounded, ranks add these up in fp32, and the sum is rounded
-  /// once more. Half the bytes of fp32.
+  /// narrow: gradients of a wider type travel as bf16: each rank's is rounded, ranks add these up as their backend does (Collectives::all_reduce).
+  /// Half the bytes of fp32.
   GradientBuckets(std::span<Param* const> params, const ParamArena& arena, int depth,
                   std::shared_ptr<Collectives> ranks, std::int64_t least_bytes = kLeastBytes, bool narrow = false);
   static constexpr std::int64_t kLeastBytes = std::int64_t(8) << 20;

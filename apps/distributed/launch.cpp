@@ -23,8 +23,6 @@ int met_on_this_host = 1;
 
 /// What must live as long as the collectives: they die first.
 struct Connected {
-  std::unique_ptr<Collectives>
-      mpi;  // ends MPI, last of all; null where ranks met without it, or it is what they add up over
   RankSession session;
   std::unique_ptr<Collectives> ranks;
 };
@@ -34,6 +32,15 @@ bool started_for_mpi() {
   for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "PMIX_RANK"})
     if (std::getenv(name)) return true;
   return false;
+}
+
+std::unique_ptr<Collectives> begun_mpi(const Launch& launch, Device device) {
+  auto ranks = mpi_ranks(device);
+  check(ranks->size() == launch.size && ranks->rank() == launch.rank, Kind::usage, [&] {
+    return cat(launch.how, " says rank ", launch.rank, " of ", launch.size, ", MPI says rank ", ranks->rank(), " of ",
+               ranks->size(), "; start evergrad with the mpirun of the MPI that it was built with");
+  });
+  return ranks;
 }
 
 /// mpi: where ranks have met over it already.
@@ -48,12 +55,7 @@ std::unique_ptr<Collectives> over_mpi(const Launch& launch, Device device, std::
                " has not started it; start them by mpirun -n ", launch.size,
                " evergrad ... or srun --mpi=pmix (on GPUs, with --device cuda, ", launch.how, " is enough)");
   });
-  auto ranks = mpi ? std::move(mpi) : mpi_ranks(device);
-  check(ranks->size() == launch.size && ranks->rank() == launch.rank, Kind::usage, [&] {
-    return cat(launch.how, " says rank ", launch.rank, " of ", launch.size, ", MPI says rank ", ranks->rank(), " of ",
-               ranks->size(), "; start evergrad with the mpirun of the MPI that it was built with");
-  });
-  return ranks;
+  return mpi ? std::move(mpi) : begun_mpi(launch, device);
 }
 
 std::unique_ptr<Collectives> over_nccl(RankSession& session, Device device, const RankOptions& options,
@@ -74,10 +76,18 @@ std::function<std::uint64_t()> progress_of(const Collectives& ranks, Device devi
 Launch tell_address(Launch launch, const RankOptions& options, Device device, std::unique_ptr<Collectives>* mpi) {
   const bool said = !launch.master_addr.empty() || !options.rendezvous.empty() || !rendezvous_of_environment().empty();
   if (launch.size == 1 || said || !have_mpi() || !started_for_mpi()) return launch;
-  *mpi = mpi_ranks(device.type == DeviceType::cuda ? kCpu : device);
-  const std::vector<std::string> addresses =
-      (*mpi)->all_gather_bytes(launch.rank == 0 ? cat(own_address(), ' ', free_port()) : "");
-  std::istringstream(addresses[0]) >> launch.master_addr >> launch.master_port;
+  const bool gpu = device.type == DeviceType::cuda;
+  *mpi = begun_mpi(launch, gpu ? kCpu : device);
+  // What rank 0 cannot do all must hear: they wait for its words.
+  std::string mine;
+  if (launch.rank == 0) try {
+      mine = cat(own_address(), ' ', free_port());
+    } catch (const Error& e) { mine = e.what(); }
+  const std::string said_by_first = (*mpi)->all_gather_bytes(mine)[0];
+  // GPUs do without MPI from here on, and its end, which waits for all ranks, must not wait for one that fails.
+  if (gpu) mpi->reset();
+  std::istringstream(said_by_first) >> launch.master_addr >> launch.master_port;
+  check(launch.master_port > 0, Kind::io, [&] { return cat("rank 0 cannot say where ranks meet: ", said_by_first); });
   return launch;
 }
 
@@ -90,16 +100,13 @@ std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::stri
   std::unique_ptr<Collectives> mpi;
   const Launch launch = tell_address(started, options, own, &mpi);
   const auto connected = std::make_shared<Connected>(
-      Connected{nullptr, RankSession(launch, session_options(options, own, options.config)), nullptr});
+      Connected{RankSession(launch, session_options(options, own, options.config)), nullptr});
   RankSession& session = connected->session;
   const std::string& host = session.cards()[std::size_t(launch.rank)].host;
   met_on_this_host =
       int(std::ranges::count_if(session.cards(), [&](const RankCard& card) { return card.host == host; }));
-  std::unique_ptr<Collectives> ranks;
-  if (own.type == DeviceType::cuda)
-    connected->mpi = std::move(mpi), ranks = over_nccl(session, own, options, deterministic);
-  else
-    ranks = over_mpi(launch, own, std::move(mpi));
+  auto ranks = own.type == DeviceType::cuda ? over_nccl(session, own, options, deterministic)
+                                            : over_mpi(launch, own, std::move(mpi));
   const auto progress = progress_of(*ranks, own);
   connected->ranks = session.watch(std::move(ranks), {}, progress);
   say_busy(*connected->ranks, "starting");

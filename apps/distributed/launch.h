@@ -20,8 +20,8 @@ namespace eg {
 std::shared_ptr<Collectives> connect_ranks(const RankOptions& options, std::string* device, bool deterministic);
 
 /// Where nobody said at which address ranks meet, and MPI has started them: rank 0 chooses one of its host's and a free port, and
-/// tells the others over MPI. Returns the launch with it; mpi: then MPI itself, which must live to the end of the process. Anything
-/// else: the launch as it is.
+/// tells the others over MPI. Returns the launch with it; mpi: then MPI itself, which ranks on host devices go on with (null for
+/// GPUs, which do not). Anything else: the launch as it is. Throws Error{usage}: MPI and the launcher count ranks differently.
 Launch tell_address(Launch launch, const RankOptions& options, Device device, std::unique_ptr<Collectives>* mpi);
 
 /// Ranks of the present run that share this machine's cores: those that connect_ranks met here; 1 before.

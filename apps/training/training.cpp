@@ -173,8 +173,8 @@ class Training {
     auto last = Clock::now();
     while (const Batch* batch = loader.next()) {
       const std::int64_t step = at_.epoch * per_epoch + at_.batch;
-      const StepResult r =
-          trainer_->step(*batch, schedule_factor(schedule, step, steps, o_.training.warmup_steps), {}, loader.ahead());
+      const StepResult r = trainer_->step(*batch, schedule_factor(schedule, step, steps, o_.training.warmup_steps), {},
+                                          [&] { return loader.ahead(); });
       say_step(*ranks_);
       show_kernels();
       at_.loss_sum += r.loss * double(r.count), at_.correct += r.correct;

@@ -98,6 +98,10 @@ void describe_kernel_choices(int device) {
 #if defined(EVERGRAD_HAVE_CUDNN)
   identity += cat(", cuDNN ", cudnn_version());
 #endif
+  // What was measured holds for these candidates; other ones, or another generation of them, are measured anew.
+  constexpr int kGeneration = 2;
+  for (const std::string& name : implementation_names()) identity += cat(", ", name);
+  identity += cat(", generation ", kGeneration);
   kernel_choices({DeviceType::cuda, device})
       .describe(implementation_names(), cat(identity, ", evergrad ", build_info().version), &milliseconds);
 }

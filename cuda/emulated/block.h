@@ -81,6 +81,7 @@ struct Products {
   std::vector<Sums> sums;
   std::vector<Operands> operands;
   int groups = 0, begun = 0;
+  std::uint64_t arguments = 0;  // a hash of all products' so far
   bool fenced = false;
 };
 

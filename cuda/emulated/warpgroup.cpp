@@ -90,8 +90,8 @@ void compute_product(Deposit* lanes, unsigned) {
   for (int lane = 1; lane < 32; ++lane) {
     ProductIn other;
     std::memcpy(&other, lanes[lane].in, sizeof other);
-    if (!same(in.operands, other.operands))
-      b.fault(cat("warpgroup_mma: lanes 0 and ", lane, " of a warp give different operands"), in.operands.file,
+    if (!same(in.operands, other.operands) || in.add != other.add)
+      b.fault(cat("warpgroup_mma: lanes 0 and ", lane, " of a warp give different arguments"), in.operands.file,
               in.operands.line);
   }
   Operands& o = in.operands;
@@ -129,6 +129,9 @@ void compute_product(Deposit* lanes, unsigned) {
       for (int i = 0; i < count; ++i) in.d[i] = std::numeric_limits<float>::quiet_NaN();
     }
     s->group = mine.groups, ++mine.begun;
+    for (const std::uint64_t word :
+         {o.a, o.b, std::uint64_t(o.cols * 8 + o.a_transposed * 4 + o.b_transposed * 2 + in.add)})
+      mine.arguments = (mine.arguments ^ word) * 0x100000001b3ull;
     if (!in.add) std::fill(s->values.begin(), s->values.end(), 0.0f);
     for (int i = 0; i < count; ++i)
       s->values[std::size_t(i)] += sums[lane / 4 + i / 2 % 2 * 8][i / 4 * 8 + lane % 4 * 2 + i % 2];
@@ -185,6 +188,10 @@ void Block::check_products_done() {
       fault(cat("thread ", first, " took part in ", others, " products of its warpgroup, thread ", t, " in ", begun,
                 "; all four warps must call each warpgroup_mma()"),
             nullptr, 0);
+    if (fibers_[std::size_t(t)].products.arguments != fibers_[std::size_t(first)].products.arguments)
+      fault(
+          cat("threads ", first, " and ", t, " of one warpgroup have called warpgroup_mma() with different arguments"),
+          nullptr, 0);
   }
 }
 

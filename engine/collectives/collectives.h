@@ -36,7 +36,8 @@ class Collectives {
   /// "single", "loopback", "mpi" or "nccl".
   virtual std::string name() const = 0;
 
-  /// data [count] of every rank becomes the sum over ranks. f32, f64 or bf16 (summed in fp32, rounded once).
+  /// data [count] of every rank becomes the sum over ranks. f32, f64 or bf16 (summed in fp32, rounded once; NCCL
+  /// among more than kMostDealt ranks: rounded at every hop).
   virtual void all_reduce(void* data, std::int64_t count, DType dtype, Stream s) = 0;
   /// This rank's part (RankPart) of data [count] becomes the sum over ranks, in the bits of all_reduce where that is
   /// deterministic; the rest of data is left as it was. Half of an all_reduce: all_gather is the other half.

@@ -19,7 +19,7 @@ struct RankCard {
   std::string config;          // a hash of the resolved configuration, or empty
   std::string device;          // "cpu", "cuda:3"
   std::string bus_id;          // the GPU's PCI address "0000:3b:00.0", or empty
-  std::string address;         // this host's on the way to the store, or "-": the network that the ranks talk over
+  std::string address;         // this host's on the way to the store, or "-" (NCCL and MPI choose their own networks)
 };
 
 /// This process's card. `config` is the text of the configuration that all ranks must share (its hash goes on the card).

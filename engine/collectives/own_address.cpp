@@ -23,10 +23,13 @@ std::string own_address() {
   if (::getifaddrs(&list) != 0) return host_name();
   const std::unique_ptr<ifaddrs, void (*)(ifaddrs*)> owner(list, ::freeifaddrs);
   for (const ifaddrs* i = list; i; i = i->ifa_next) {
-    if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || !(i->ifa_flags & IFF_UP) || (i->ifa_flags & IFF_LOOPBACK))
+    constexpr unsigned kCarries = IFF_UP | IFF_RUNNING;  // bridges without anybody are up, too
+    if (!i->ifa_addr || i->ifa_addr->sa_family != AF_INET || (i->ifa_flags & kCarries) != kCarries ||
+        (i->ifa_flags & IFF_LOOPBACK))
       continue;
     sockaddr_in address{};
     std::memcpy(&address, i->ifa_addr, sizeof address);
+    if (ntohl(address.sin_addr.s_addr) >> 16 == 0xa9fe) continue;  // 169.254: a link to a management controller
     std::array<char, INET_ADDRSTRLEN> text{};
     if (::inet_ntop(AF_INET, &address.sin_addr, text.data(), text.size())) return text.data();
   }

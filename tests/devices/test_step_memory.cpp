@@ -15,7 +15,7 @@ namespace {
 Loader loader_of(const Images& images, bool soft) {
   LoaderConfig c;
   c.format = {3, 8};
-  c.batch = 8, c.epochs = 1, c.workers = 0;
+  c.batch = 8, c.epochs = 1, c.workers = 1;
   c.augment = parse_augment("crop-flip", 8);
   if (soft) c.augment.mixup = 0.4, c.soft_classes = kClasses;
   return Loader(images.data, images.task.train, images.task.transform, c);
@@ -26,7 +26,10 @@ std::vector<std::int64_t> allocations_of(Trainer& trainer, const Images& images,
   std::vector<std::int64_t> counts;
   for (int epoch = 0; epoch < 3; ++epoch) {
     Loader loader = loader_of(images, soft);
-    while (const Batch* batch = loader.next()) trainer.step(*batch, 1.0, mask), counts.push_back(device_allocations());
+    while (const Batch* batch = loader.next()) {
+      trainer.step(*batch, 1.0, mask, [&] { return loader.ahead(); });
+      counts.push_back(device_allocations());
+    }
   }
   return counts;
 }

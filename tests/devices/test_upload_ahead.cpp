@@ -43,7 +43,7 @@ Trained trained(const TrainerConfig& config, bool soft, bool early) {
       const bool last = epoch == 1 && batch->index == 2;
       const Batch* const next = early && !last ? ahead_of(loader) : nullptr;
       CHECK((next != nullptr) == (early && !last));
-      trainer.step(*batch, 1.0, {}, next);
+      trainer.step(*batch, 1.0, {}, early ? NextBatch([&] { return next; }) : NextBatch{});
     }
   return {bytes_of(trainer), trainer.uploaded_ahead()};
 }
@@ -85,7 +85,7 @@ TEST_CASE("upload ahead: a batch that is not the one announced, or was filled an
       const Batch* const batch = loader.next();
       const Batch* const never = ahead_of(loader);
       REQUIRE(never);
-      trainer.step(*batch, 1.0, {}, announce ? never : nullptr);
+      trainer.step(*batch, 1.0, {}, [&] { return announce ? never : nullptr; });
       other.next();
       trainer.step(*other.next(), 1.0);  // of the same place in the epoch as the one announced
       CHECK(trainer.uploaded_ahead() == 0);

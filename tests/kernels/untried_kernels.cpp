@@ -77,7 +77,7 @@ std::map<std::uintptr_t, std::string> kernels_of_this_program() {
   REQUIRE_MESSAGE(symbols, command);
   const std::regex kernel(
       "([0-9a-f]+) [tTW] (?:void )?eg::emulated_backend::(?:\\(anonymous namespace\\)::)?"
-      "(\\w+_device(?:<.*>)?)\\(eg::emulated_backend::[^ ]*Params\\)\n");
+      "(\\w+_device(?:<.*>)?)\\(eg::emulated_backend::(?:\\(anonymous namespace\\)::)?[^ ]*Params\\)\n");
   std::map<std::uintptr_t, std::string> all;
   const std::uintptr_t offset = load_offset();
   char* line = nullptr;
@@ -91,6 +91,10 @@ std::map<std::uintptr_t, std::string> kernels_of_this_program() {
 }  // namespace
 
 TEST_CASE("kernels: every one that was compiled has run in this program") {
+  if (const char* const brief = std::getenv("EVERGRAD_SHORT_TESTS"); brief && *brief) {
+    MESSAGE("left out: with EVERGRAD_SHORT_TESTS cases leave shapes out");
+    return;
+  }
   const std::map<std::uintptr_t, std::string> all = kernels_of_this_program();
   const std::set<std::uintptr_t>& launched = emulated_backend::launched();
   // Else the names above do not fit, and nothing would be missing.

@@ -88,8 +88,8 @@ TEST_CASE("arrow: takes q, k, v and output of the last blocks of a real model, a
   CHECK(parse_blocks("4+1-2", 6) == std::vector<int>{1, 2, 4});
   const auto optimizer = m.optimizer("arrow");
   CHECK(contains(optimizer->describe(),
-                 "qkvo of blocks 2,3,4,5 (16 tensors, 16384 parameters, 4 windows of together 0.6 MiB; a step with "
-                 "full windows reads and writes 1.7 MiB of gradient, windows, moments and weights)"));
+                 "qkvo of blocks 2,3,4,5 (16 tensors, 16384 parameters, 4 windows of together 0.6 MiB; on one rank "
+                 "a step with full windows reads and writes 1.7 MiB of gradient, windows, moments and weights)"));
   // Bytes of an element, W = 8, all fp32. Observe: the gradient and 9 columns, 40. The base's moments: gradient and twice two
   // moments, 20. Update: gradient, 9 columns, the weight twice, 48. Without moments 88; a norm control reads two moments
   // instead of 9 columns, 80; a bf16 ring has columns of 2 bytes, 72.

@@ -3,7 +3,7 @@
 //
 //   RANK=0 WORLD_SIZE=1 LOCAL_RANK=0 MASTER_ADDR=127.0.0.1 MASTER_PORT=29500 nccl_probe [deterministic]
 // Every operation is compared bit for bit with the loopback backend, which each rank runs for all of them in host memory: whole
-// numbers, whose sums are exact in any order, and with `deterministic`, and for bf16 always, uneven ones (against_loopback.h).
+// numbers, whose sums are exact in any order, and with `deterministic`, and for bf16 among few, uneven ones (against_loopback.h).
 #include <cstring>
 #include <iostream>
 
