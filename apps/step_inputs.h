@@ -31,7 +31,7 @@ struct HeldInput {
 std::vector<HeldInput> held_by(const Batch& batch, std::int64_t classes);
 
 /// Copies a batch to the device while the step before it runs there: on a stream of its own, into memory of its own, from where
-/// take() moves it into place. A copy within the device is some fifty times as fast as one from the host.
+/// take() moves it into place.
 class UploadAhead {
  public:
   explicit UploadAhead(Device device) : device_(device) {}
