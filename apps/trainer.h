@@ -58,9 +58,6 @@ struct Evaluation {
   std::int64_t count = 0;
 };
 
-/// The next batch, or null after the last one.
-using NextBatch = std::function<const Batch*()>;
-
 /// Thrown when the loss is not finite: the run stops, nothing was updated.
 class Diverged : public std::runtime_error {
  public:

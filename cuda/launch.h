@@ -19,16 +19,20 @@ struct LaunchRequest {
   std::size_t shared_bytes = 0;
   const void* parameters = nullptr;
   std::size_t parameter_bytes = 0;
+  bool cooperative = false;
 };
 void launch_checked(const LaunchRequest& request, Stream stream);
 /// Shared memory that the current device gives a block at most, in bytes.
 std::size_t most_shared_bytes();
 
+/// How many blocks of a kernel the current device runs at the same time: the most that a cooperative launch may have.
+std::int64_t most_resident_blocks(void (*kernel)(), int threads, std::size_t shared_bytes);
+
 /// Enqueues kernel(params) on the stream. An empty grid is not an error: nothing runs. Throws Error{usage} naming the
 /// kernel when a limit of the device is exceeded.
 template <class P>
 void launch(std::string_view name, void (*kernel)(P), dim3 grid, dim3 block, std::size_t shared_bytes, Stream stream,
-            const std::type_identity_t<P>& parameters) {
+            const std::type_identity_t<P>& parameters, bool cooperative = false) {
   static_assert(std::is_trivially_copyable_v<P> && sizeof(P) <= 4096,
                 "kernel parameters are one plain struct of at most 4 KiB");
   LaunchRequest request;
@@ -40,7 +44,20 @@ void launch(std::string_view name, void (*kernel)(P), dim3 grid, dim3 block, std
   request.shared_bytes = shared_bytes;
   request.parameters = &parameters;
   request.parameter_bytes = sizeof(P);
+  request.cooperative = cooperative;
   launch_checked(request, stream);
+}
+
+/// launch() of a kernel whose blocks meet in grid_barrier(), and so must all be on the device at once: at most
+/// most_resident_blocks() of them.
+template <class P>
+void launch_cooperative(std::string_view name, void (*kernel)(P), dim3 grid, dim3 block, std::size_t shared_bytes,
+                        Stream stream, const std::type_identity_t<P>& parameters) {
+  launch(name, kernel, grid, block, shared_bytes, stream, parameters, true);
+}
+template <class P>
+std::int64_t most_resident_blocks(void (*kernel)(P), int threads, std::size_t shared_bytes) {
+  return most_resident_blocks(reinterpret_cast<void (*)()>(kernel), threads, shared_bytes);
 }
 
 }  // namespace eg::EVERGRAD_BACKEND

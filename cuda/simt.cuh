@@ -24,6 +24,9 @@
 
 #if EVERGRAD_IS_CUDA
 #include <cuda_runtime.h>
+#if defined(__CUDACC__)
+#include <cooperative_groups.h>
+#endif
 #define EVERGRAD_SITE_PARAMETERS
 #define EVERGRAD_SITE_ONLY
 #define EVERGRAD_SITE
@@ -376,7 +379,17 @@ __device__ __forceinline__ void mma_16816(float (&d)[4], const std::uint32_t (&a
 #endif
 }
 
-/// Lets others run inside a loop that waits for another block (a yield here, a short sleep there).
+/// All threads of all blocks of a cooperative launch (launch_cooperative) wait for each other, and see what the others
+/// have written. Where one block can do the rest alone, a ticket for the last block costs less.
+__device__ __forceinline__ void grid_barrier(EVERGRAD_SITE_ONLY) {
+#if defined(__CUDACC__)
+  cooperative_groups::this_grid().sync();
+#else
+  eg::emulated::grid_barrier(file, line);
+#endif
+}
+
+/// Lets others run inside a loop that waits for what another thread writes (a yield here, a short sleep there).
 __device__ __forceinline__ void spin_pause(EVERGRAD_SITE_ONLY) {
 #if defined(__CUDACC__)
   __nanosleep(100);

@@ -41,6 +41,18 @@ std::size_t most_shared_bytes() {
   return std::size_t(bytes);
 }
 
+std::int64_t most_resident_blocks(void (*kernel)(), int threads, std::size_t shared_bytes) {
+  int device = 0, each = 0, multiprocessors = 0;
+  check_cuda(cudaGetDevice(&device), "asking for the current device");
+  check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
+             "asking for the number of multiprocessors");
+  if (shared_bytes > kUsualShared) allow_shared({.name = "", .kernel = kernel, .shared_bytes = shared_bytes}, device);
+  check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, reinterpret_cast<const void*>(kernel), threads,
+                                                           shared_bytes),
+             "asking how many blocks run at once");
+  return std::int64_t(each) * multiprocessors;
+}
+
 void launch_checked(const LaunchRequest& r, Stream stream) {
   if (r.grid.x == 0 || r.grid.y == 0 || r.grid.z == 0) return;
   check(r.kernel != nullptr, Kind::internal, [&] { return cat("kernel ", r.name, ": no kernel was chosen"); });
@@ -49,8 +61,10 @@ void launch_checked(const LaunchRequest& r, Stream stream) {
   check_cuda(cudaGetDevice(&device), "asking for the current device");
   if (r.shared_bytes > kUsualShared) allow_shared(r, device);
   void* parameters[] = {const_cast<void*>(r.parameters)};
+  const void* const kernel = reinterpret_cast<const void*>(r.kernel);
   const cudaError_t status =
-      cudaLaunchKernel(reinterpret_cast<const void*>(r.kernel), r.grid, r.block, parameters, r.shared_bytes, s);
+      r.cooperative ? cudaLaunchCooperativeKernel(kernel, r.grid, r.block, parameters, r.shared_bytes, s)
+                    : cudaLaunchKernel(kernel, r.grid, r.block, parameters, r.shared_bytes, s);
   if (status == cudaSuccess) return;
   cudaGetLastError();
   fail(Kind::device, cat("kernel ", r.name, ", grid (", r.grid.x, ",", r.grid.y, ",", r.grid.z, "), block (", r.block.x,

@@ -33,11 +33,12 @@ const Watcher* watcher = nullptr;
 
 Block* running_block() { return t_block; }
 
-void Block::run(const LaunchPlan& plan, std::int64_t index) {
-  plan_ = &plan;
+void Block::begin(const LaunchPlan& plan, std::int64_t index) {
+  plan_ = &plan, number_ = index;
   const dim3 g = plan.grid, b = plan.block;
   index_ = {unsigned(index % g.x), unsigned(index / g.x % g.y), unsigned(index / (std::int64_t(g.x) * g.y))};
   threads_ = int(b.x * b.y * b.z), done_ = waiting_ = current_ = 0;
+  parked_file_ = nullptr, pauses_ = 0;
   random_ = mixed(plan.schedule.seed * 0x10001 + std::uint64_t(index));
   while (int(stacks_.size()) < threads_) stacks_.push_back(std::make_unique<Stack>());
   if (int(fibers_.size()) < threads_) fibers_.resize(std::size_t(threads_));
@@ -48,28 +49,46 @@ void Block::run(const LaunchPlan& plan, std::int64_t index) {
   }
   const std::size_t warps = std::size_t(threads_ + 31) / 32;
   arrived_.assign(warps, 0), gone_.assign(warps, 0);
-  runnable_.assign(std::size_t(threads_ + 63) / 64, ~std::uint64_t(0));
-  if (threads_ % 64) runnable_.back() = (std::uint64_t(1) << (threads_ % 64)) - 1;
-  blockIdx = index_, blockDim = b, gridDim = g;
+  runnable_.assign(std::size_t(threads_ + 63) / 64, 0);
   fill_shared(plan.shared_bytes);
   ++run_;
   fault_.clear(), other_.clear();
   code_ = other_code_ = 0, bad_address_ = nullptr;
-  if (watcher) watcher->begin_block(index, threads_);
-  t_block = this;
   current_ = -1;
+}
+
+void Block::go_on() {
+  blockIdx = index_, blockDim = plan_->block, gridDim = plan_->grid;
+  if (watcher) watcher->begin_block(number_, threads_, parked());
+  parked_file_ = nullptr;
+  make_all_ready();
+  t_block = this;
   const int first = next_runnable();
-  start_thread(first);
+  Fiber& f = fibers_[std::size_t(first)];
+  if (f.state == State::unstarted) start_thread(first);
   current_ = first;
   set_indices(first);
   busy_.store(true, std::memory_order_release);
-  switch_to(main_, fibers_[std::size_t(first)].context);
+  switch_to(main_, f.context);
   busy_.store(false, std::memory_order_release);
   t_block = nullptr;
+  if (parked()) return;
   poison_shared(false);
   if (fault_.empty() && !bad_address_) return;
-  for (int t = 0; t < threads_; ++t) unpoison(stacks_[std::size_t(t)]->bottom(), Stack::kBytes);
+  drop();
   fail(Kind::internal, told());
+}
+
+// Frames that are never left keep their redzones poisoned.
+void Block::drop() {
+  parked_file_ = nullptr;
+  poison_shared(false);
+  for (int t = 0; t < threads_; ++t) unpoison(stacks_[std::size_t(t)]->bottom(), Stack::kBytes);
+}
+
+bool Block::parked_like(const Block& other) const {
+  return parked() && other.parked() && parked_line_ == other.parked_line_ &&
+         std::strcmp(parked_file_, other.parked_file_) == 0;
 }
 
 void Block::set_indices(int thread) {
@@ -100,9 +119,10 @@ void Block::finish_thread() {
   if (!f.copies.empty())
     fault("the thread exits with asynchronous copies in flight; call cp_async_wait<0>() before the end", nullptr, 0);
   if (waiting_ > 0)
-    fault(cat("the thread exits while others wait at a barrier; every thread of the block must reach it\n", census()),
+    fault(cat("the thread exits while others wait at a barrier; every thread of the block must reach it", census()),
           nullptr, 0);
   f.state = State::done;
+  pauses_ = 0;
   runnable_[std::size_t(me) / 64] &= ~(std::uint64_t(1) << (me % 64));
   gone_[std::size_t(me) / 32] |= 1u << (me % 32);
   if (++done_ == threads_) {
@@ -110,7 +130,7 @@ void Block::finish_thread() {
     __builtin_trap();
   }
   const int next = next_runnable();
-  if (next < 0) fault(cat("deadlock: no thread can go on\n", census()), nullptr, 0);
+  if (next < 0) fault(cat("deadlock: no thread can go on", census()), nullptr, 0);
   leave(next);
 }
 
@@ -146,7 +166,7 @@ void Block::suspend(State state, const char* file, int line) {
   f.state = state, f.file = file, f.line = line;
   if (state != State::ready) runnable_[std::size_t(me) / 64] &= ~(std::uint64_t(1) << (me % 64));
   const int next = next_runnable();
-  if (next < 0) fault(cat("deadlock: no thread can go on\n", census()), file, line);
+  if (next < 0) fault(cat("deadlock: no thread can go on", census()), file, line);
   if (next == me) {
     f.state = State::ready;
     return;
@@ -160,29 +180,65 @@ void Block::suspend(State state, const char* file, int line) {
 
 void Block::yield() { suspend(State::ready, nullptr, 0); }
 
-void Block::barrier(const char* file, int line) {
-  if (done_ > 0)
-    fault(cat("__syncthreads() after ", done_, " threads of the block have exited; keep them and predicate their work"),
+// Fibers of one block take turns, so whoever writes what a thread waits for has had its turn long before this many pauses.
+void Block::pause(const char* file, int line) {
+  constexpr std::int64_t kMany = 1 << 20;
+  if (++pauses_ > kMany)
+    fault(cat("threads do nothing but spin_pause(): what they wait for comes from no thread of this block. Blocks run "
+              "one "
+              "after another in an ordinary launch; meet in grid_barrier(), or let the last block do the rest",
+              census()),
           file, line);
-  Fiber& f = fibers_[std::size_t(current_)];
-  f.file = file, f.line = line;
-  if (++waiting_ < threads_) return suspend(State::at_barrier, file, line);
-  for (int t = 0; t < threads_; ++t) {
-    const Fiber& other = fibers_[std::size_t(t)];
-    if (other.line == line && (other.file == file || std::strcmp(other.file, file) == 0)) continue;
-    f.state = State::at_barrier;
-    fault(cat("divergent __syncthreads(): the threads of the block wait at different calls\n", census()), file, line);
-  }
-  release_barrier();
+  yield();
 }
 
-void Block::release_barrier() {
-  if (watcher) watcher->barrier();
+// Counts an arrival; true for the last one. All must have come to the same call.
+bool Block::all_at_barrier(State state, const char* file, int line) {
+  const char* const name = state == State::at_barrier ? "__syncthreads()" : "grid_barrier()";
+  if (done_ > 0)
+    fault(cat(name, " after ", done_, " threads of the block have exited; keep them and predicate their work"), file,
+          line);
+  pauses_ = 0;
+  Fiber& f = fibers_[std::size_t(current_)];
+  f.file = file, f.line = line;
+  if (++waiting_ < threads_) {
+    suspend(state, file, line);
+    return false;
+  }
+  f.state = state;
+  for (int t = 0; t < threads_; ++t) {
+    const Fiber& other = fibers_[std::size_t(t)];
+    if (other.state == state && other.line == line && (other.file == file || std::strcmp(other.file, file) == 0))
+      continue;
+    fault(cat("divergent ", name, ": the threads of the block wait at different calls", census()), file, line);
+  }
   waiting_ = 0;
-  for (int t = 0; t < threads_; ++t) fibers_[std::size_t(t)].state = State::ready;
+  return true;
+}
+
+void Block::make_all_ready() {
+  for (int t = 0; t < threads_; ++t)
+    if (State& s = fibers_[std::size_t(t)].state; s != State::unstarted) s = State::ready;
   std::fill(runnable_.begin(), runnable_.end(), ~std::uint64_t(0));
   if (threads_ % 64) runnable_.back() = (std::uint64_t(1) << (threads_ % 64)) - 1;
+}
+
+void Block::barrier(const char* file, int line) {
+  if (!all_at_barrier(State::at_barrier, file, line)) return;
+  if (watcher) watcher->barrier();
+  make_all_ready();
   if (plan_->schedule.random) yield();  // the last to arrive need not be the first to go on
+}
+
+void Block::grid_barrier(const char* file, int line) {
+  if (!plan_->cooperative)
+    fault(
+        "grid_barrier() in an ordinary launch, whose blocks need not be there at the same time; use "
+        "launch_cooperative()",
+        file, line);
+  if (!all_at_barrier(State::at_grid_barrier, file, line)) return;
+  parked_file_ = file, parked_line_ = line;
+  switch_to(fibers_[std::size_t(current_)].context, main_);
 }
 
 void Block::meet(const char* what, unsigned mask, const Deposit& deposit, Meeting compute) {
@@ -211,6 +267,7 @@ void Block::meet(const char* what, unsigned mask, const Deposit& deposit, Meetin
             file, line);
   }
   arrived_[warp] |= bit;
+  pauses_ = 0;
   if ((arrived_[warp] & mask) != mask) {
     group[lane].file = file, group[lane].line = line;
     return suspend(State::in_meeting, file, line);

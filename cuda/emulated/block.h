@@ -26,18 +26,26 @@ struct LaunchPlan {
   std::size_t parameter_bytes = 0, shared_bytes = 0;
   dim3 grid, block;
   Schedule schedule;
+  bool cooperative = false;  // all blocks are there at once and may meet in grid_barrier()
 };
 
 /// Who watches the memory of running kernels: the race detector (race.cpp), in the build that has one.
 struct Watcher {
-  void (*begin_launch)();
-  void (*begin_block)(std::int64_t block, int threads);
+  void (*begin_launch)(const LaunchPlan& plan);
+  /// `resumed`: it goes on behind a grid_barrier().
+  void (*begin_block)(std::int64_t block, int threads, bool resumed);
   void (*barrier)();
+  /// All blocks of a cooperative launch have met; they go on one after another.
+  void (*grid_barrier)();
   void (*sync_warp)(int first_thread, unsigned mask);
   void (*fence)(int thread);
   void (*atomic)(int thread);
   /// `code` is the place in the program (place.h).
   void (*access)(int thread, const void* address, std::size_t bytes, bool is_write, std::uint32_t code);
+  /// An operation of the running stream that is no kernel reads or writes device memory. Throws Error{internal}.
+  void (*operation)(const char* name, const void* address, std::size_t bytes, bool is_write);
+  /// Everything enqueued so far is over, and the host has waited for it.
+  void (*settled)();
 };
 extern const Watcher* watcher;
 
@@ -85,7 +93,7 @@ struct Products {
   bool fenced = false;
 };
 
-enum class State : std::uint8_t { unstarted, ready, at_barrier, in_meeting, done };
+enum class State : std::uint8_t { unstarted, ready, at_barrier, at_grid_barrier, in_meeting, done };
 
 struct Fiber {
   Context context;
@@ -106,12 +114,28 @@ class Block {
   ~Block();
   /// Runs block number `index` of the launch. Throws Error{internal} with kernel, block, thread and place of a fault;
   /// the next block can then run as if nothing had happened.
-  void run(const LaunchPlan& plan, std::int64_t index);
+  void run(const LaunchPlan& plan, std::int64_t index) {
+    begin(plan, index);
+    go_on();
+  }
+  /// The same in pieces, for a cooperative launch: go_on() returns when the block has ended, or parked because all its
+  /// threads wait in grid_barrier(). `plan` lives until the block has ended.
+  void begin(const LaunchPlan& plan, std::int64_t index);
+  void go_on();
+  bool parked() const { return parked_file_ != nullptr; }
+  bool parked_like(const Block& other) const;
+  /// Which kernel and block, and the place of its grid_barrier().
+  std::string parked_at() const;
+  /// Gives a parked block up.
+  void drop();
 
   // ---- called by the words, on a fiber
   void barrier(const char* file, int line);
+  void grid_barrier(const char* file, int line);
   void meet(const char* what, unsigned mask, const Deposit& deposit, Meeting compute);
   void yield();
+  /// yield() of a thread that waits for what another one writes.
+  void pause(const char* file, int line);
   void* dynamic_shared(std::size_t bytes, std::size_t alignment, const char* file, int line);
   void* static_shared(const void* key, std::size_t bytes, std::size_t alignment, const char* file, int line);
   void copy_async(void* to, const void* from, bool valid, std::uint32_t code);
@@ -119,9 +143,11 @@ class Block {
   void wait(int still_in_flight);
   void fence_for_products() { ++fibers_[std::size_t(current_)].product_fences; }
   Products& products(int thread) { return fibers_[std::size_t(thread)].products; }
-  /// What lies at an offset of the shared arena. A fault names `what` when 16 bytes there are not shared memory, or were
-  /// copied by a thread that has not called fence_for_products() since.
-  const char* product_operand(std::size_t offset, const char* what, const char* file, int line);
+  /// What lies at an offset of the shared arena. A fault names `what` when 16 bytes there are not shared memory, or, at a
+  /// product's issue, were written by a thread that has not called fence_for_products() since (plain writes: where a watcher sees them).
+  const char* product_operand(std::size_t offset, const char* what, bool at_issue, const char* file, int line);
+  /// A thread wrote shared memory: a product sees that only behind its fence_for_products().
+  void note_write(int thread, std::size_t offset, std::size_t bytes);
   bool in_shared(const void* p, std::size_t bytes) const;
   bool on_stack(int thread, const void* p) const { return stacks_[std::size_t(thread)]->holds(p); }
   /// Offset from the begin of the shared arena, or -1.
@@ -154,7 +180,8 @@ class Block {
   void suspend(State state, const char* file, int line);
   [[noreturn]] void leave(int to);
   void finish_thread();
-  void release_barrier();
+  bool all_at_barrier(State state, const char* file, int line);
+  void make_all_ready();
   void fill_shared(std::size_t dynamic_bytes);
   void poison_shared(bool poison);
   void check_products_done();
@@ -165,7 +192,11 @@ class Block {
   [[noreturn]] void abandon();
 
   const LaunchPlan* plan_ = nullptr;
+  std::int64_t number_ = 0;  // of the block in its launch
   uint3 index_{};
+  const char* parked_file_ = nullptr;  // of the grid_barrier() where all threads wait
+  int parked_line_ = 0;
+  std::int64_t pauses_ = 0;  // in a row, with nothing else between them
   int threads_ = 0, current_ = 0, done_ = 0, waiting_ = 0;
   std::uint64_t random_ = 0;
   std::vector<std::unique_ptr<Stack>> stacks_;
@@ -187,7 +218,7 @@ class Block {
     std::size_t offset, bytes;
   };
   std::vector<Piece> pieces_;
-  /// Who copied 16 bytes of shared memory last, in which run of a block, and how often that thread had fenced before.
+  /// Who wrote 16 bytes of shared memory last, in which run of a block, and how often that thread had fenced before.
   struct Landing {
     std::uint32_t run = 0, fences = 0;
     int thread = 0;

@@ -29,6 +29,7 @@ std::string Block::census() const {
       case State::unstarted: ++groups["not begun"]; break;
       case State::ready: ++groups["can run"]; break;
       case State::at_barrier: ++groups[cat("waiting at __syncthreads ", f.file, ":", f.line)]; break;
+      case State::at_grid_barrier: ++groups[cat("waiting at grid_barrier ", f.file, ":", f.line)]; break;
       case State::in_meeting: {
         char mask[16];
         std::snprintf(mask, sizeof mask, "%08x", f.deposit.mask);
@@ -50,6 +51,11 @@ void Block::fault(const std::string& text, const char* file, int line) {
 void Block::fault_at(const std::string& text, std::uint32_t code, std::uint32_t other_code, const std::string& other) {
   fault_ = text, other_ = other, code_ = code, other_code_ = other_code;
   abandon();
+}
+
+std::string Block::parked_at() const {
+  return cat("kernel ", plan_->name, ", block (", index_.x, ",", index_.y, ",", index_.z, "), ", parked_file_, ":",
+             parked_line_);
 }
 
 void Block::bad_address(const void* address) {

@@ -122,19 +122,24 @@ void Block::wait(int still_in_flight) {
       std::memcpy(c.to, c.from, 16);
     else
       std::memset(c.to, 0, 16);
-    landings_[std::size_t(shared_offset(c.to)) / 16] = {run_, f.product_fences, current_};
+    note_write(current_, std::size_t(shared_offset(c.to)), 16);
   }
   f.copies.resize(kept);
 }
 
-const char* Block::product_operand(std::size_t offset, const char* what, const char* file, int line) {
+void Block::note_write(int thread, std::size_t offset, std::size_t bytes) {
+  for (std::size_t i = offset / 16; i <= (offset + bytes - 1) / 16; ++i)
+    landings_[i] = {run_, fibers_[std::size_t(thread)].product_fences, thread};
+}
+
+const char* Block::product_operand(std::size_t offset, const char* what, bool at_issue, const char* file, int line) {
   const char* const p = shared_ + offset;
   if (!in_shared(p, 16))
     fault(cat("warpgroup_mma: its operand ", what, " reaches ", describe_shared(p), "; see panel_descriptor()"), file,
           line);
   const Landing& l = landings_[offset / 16];
-  if (l.run == run_ && l.fences == fibers_[std::size_t(l.thread)].product_fences)
-    fault(cat("warpgroup_mma: thread ", l.thread, " copied ", describe_shared(p), ", of operand ", what,
+  if (at_issue && l.run == run_ && l.fences == fibers_[std::size_t(l.thread)].product_fences)
+    fault(cat("warpgroup_mma: thread ", l.thread, " wrote ", describe_shared(p), ", of operand ", what,
               ", and has not called fence_for_products() since: on a GPU the product may not see it"),
           file, line);
   return p;

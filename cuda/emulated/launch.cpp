@@ -6,7 +6,9 @@
 #include <cstring>
 #include <memory>
 #include <numeric>
+#include <span>
 #include <utility>
+#include <vector>
 
 #include "cuda/emulated/block.h"
 #include "cuda/emulated/heap.h"
@@ -20,6 +22,8 @@
 namespace eg::EVERGRAD_BACKEND {
 
 std::size_t most_shared_bytes() { return emulated::settings().shared_bytes; }
+// Few, so that a kernel that meets in grid_barrier() is tried with more work than blocks.
+std::int64_t most_resident_blocks(void (*)(), int, std::size_t) { return 16; }
 
 namespace {
 
@@ -37,6 +41,9 @@ void check_limits(const LaunchRequest& r) {
   if (r.grid.y > 65535) refuse("grid height", r.grid.y, 65535);
   if (r.grid.z > 65535) refuse("grid depth", r.grid.z, 65535);
   if (r.shared_bytes > most_shared_bytes()) refuse("shared memory", r.shared_bytes, most_shared_bytes());
+  const std::uint64_t blocks = std::uint64_t(r.grid.x) * r.grid.y * r.grid.z;
+  const auto resident = std::uint64_t(most_resident_blocks(r.kernel, int(threads), r.shared_bytes));
+  if (r.cooperative && blocks > resident) refuse("blocks of a cooperative launch", blocks, resident);
   check(threads > 0, Kind::usage, [&] { return cat("kernel ", r.name, ": a block without threads"); });
   check(r.kernel != nullptr, Kind::internal, [&] { return cat("kernel ", r.name, ": no kernel was chosen"); });
 }
@@ -60,13 +67,44 @@ struct BlockOrder {
   std::int64_t at(std::int64_t i) const { return std::int64_t((first + std::uint64_t(i) * step) % blocks); }
 };
 
+/// Of a cooperative launch: one OS thread runs every block until it parks in grid_barrier(), again and again.
+void run_together(const LaunchPlan& plan, std::int64_t blocks) {
+  static thread_local std::vector<std::unique_ptr<Block>> resident;
+  while (std::ssize(resident) < blocks) resident.push_back(std::make_unique<Block>());
+  const std::span<std::unique_ptr<Block>> here(resident.data(), std::size_t(blocks));
+  emulated::Schedule schedule = plan.schedule;
+  emulated::catch_bad_addresses();
+  for (std::int64_t i = 0; i < blocks; ++i) here[std::size_t(i)]->begin(plan, i);
+  try {
+    for (bool all_parked = true; all_parked; ++schedule.seed) {
+      const BlockOrder order(schedule, blocks);
+      for (std::int64_t i = 0; i < blocks; ++i) here[std::size_t(order.at(i))]->go_on();
+      const auto is_parked = [](const auto& b) { return b->parked(); };
+      const auto first = std::ranges::find_if(here, is_parked);
+      all_parked = std::ranges::all_of(here, is_parked);
+      check(all_parked || first == here.end(), Kind::internal, [&] {
+        return cat((*first)->parked_at(), ": ", std::ranges::count_if(here, is_parked), " of ", blocks,
+                   " blocks wait in grid_barrier(), and the others have ended; every block must come to it");
+      });
+      for (const auto& b : here)
+        check(!all_parked || b->parked_like(*here[0]), Kind::internal,
+              [&] { return cat("divergent grid_barrier(): ", here[0]->parked_at(), " against ", b->parked_at()); });
+      if (all_parked && emulated::watcher) emulated::watcher->grid_barrier();
+    }
+  } catch (...) {
+    for (const auto& b : here) b->drop();
+    throw;
+  }
+}
+
 void run(const Kept& kept) {
   const emulated::Settings& settings = emulated::settings();
   LaunchPlan plan = kept.plan;
   plan.name = kept.name.c_str(), plan.parameters = kept.parameters.data(), plan.schedule = settings.schedule;
-  if (emulated::watcher) emulated::watcher->begin_launch();
+  if (emulated::watcher) emulated::watcher->begin_launch(plan);
   const std::int64_t blocks = std::int64_t(plan.grid.x) * plan.grid.y * plan.grid.z;
   const std::int64_t threads = std::int64_t(plan.block.x) * plan.block.y * plan.block.z;
+  if (plan.cooperative) return run_together(plan, blocks);
   const BlockOrder order(plan.schedule, blocks);
   std::atomic<std::int64_t> next{0};
   const auto work = [&] {
@@ -93,6 +131,7 @@ void launch_checked(const LaunchRequest& r, Stream stream) {
   kept->parameters.resize(r.parameter_bytes);
   std::memcpy(kept->parameters.data(), r.parameters, r.parameter_bytes);
   kept->plan.kernel = r.kernel, kept->plan.call = r.call, kept->plan.grid = r.grid, kept->plan.block = r.block;
+  kept->plan.cooperative = r.cooperative;
   kept->plan.shared_bytes = r.shared_bytes, kept->plan.parameter_bytes = r.parameter_bytes;
   emulated::Streams::instance().enqueue(stream, {kept->name, [kept] { run(*kept); }});
 }

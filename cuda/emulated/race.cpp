@@ -6,10 +6,12 @@
 #include "cuda/emulated/race.h"
 
 #include <cstring>
+#include <map>
 
 #include "cuda/emulated/block.h"
 #include "cuda/emulated/heap.h"
 #include "cuda/emulated/place.h"
+#include "cuda/emulated/streams.h"
 #include "engine/error.h"
 
 extern char __executable_start, _end;  // of the program, from the linker
@@ -19,7 +21,9 @@ namespace {
 
 struct Detector {
   race::Clock clock;
-  race::SharedShadow shared{clock};
+  std::map<std::uint32_t, race::SharedShadow> shared_of;  // of the blocks of a cooperative launch; else only number 0
+  race::SharedShadow* shared = nullptr;
+  bool cooperative = false;
   race::GlobalShadow global{clock};
 };
 Detector& detector() {
@@ -31,8 +35,18 @@ Detector& detector() {
   return *d;
 }
 
+/// Of two launches, copies or fills: how to order them.
+constexpr const char* kOrderThem =
+    "nothing orders the two: let the later stream wait for an event that is recorded after the earlier work (a block "
+    "of a pool "
+    "that another stream gets next needs that too), or let the host wait";
+
 [[noreturn]] void tell(const race::Finding& f, const char* memory, const std::string& where, std::uint32_t code) {
   Block& b = *running_block();
+  if (f.other)
+    b.fault_at(
+        cat("race in ", memory, " memory: ", f.what, " (", where, "), unordered with ", f.other, "; ", kOrderThem),
+        code, f.code, f.other);
   if (f.thread < 0) b.fault_at(cat(f.what, ", at byte ", f.byte), code, 0, "");
   const char* const remedy =
       f.block >= 0 ? "give every block a place of its own, or hand over: write, __syncthreads(), one thread "
@@ -69,7 +83,8 @@ void access(int thread, const void* p, std::size_t bytes, bool is_write, std::ui
     if (!b.in_shared(p, bytes))
       b.fault_at(cat("an access of ", bytes, " bytes outside the block's shared memory (", b.describe_shared(p), ")"),
                  code, 0, "");
-    const race::Finding f = d.shared.access(d.clock.now(thread, code), offset, bytes, is_write);
+    if (is_write) b.note_write(thread, std::size_t(offset), bytes);
+    const race::Finding f = d.shared->access(d.clock.now(thread, code), offset, bytes, is_write);
     if (f.what) tell(f, "shared", b.describe_shared(p), code);
     return;
   }
@@ -85,14 +100,32 @@ void access(int thread, const void* p, std::size_t bytes, bool is_write, std::ui
   astray(b, p, code);
 }
 
+void operation(const char* name, const void* p, std::size_t bytes, bool is_write) {
+  Detector& d = detector();
+  d.clock.block = 0, ++d.clock.epoch;
+  d.clock.warp_epoch.assign(1, 0);
+  d.global.begin_launch(Streams::instance().running(), name);
+  d.global.begin_block(1);
+  const race::Finding f = d.global.access(d.clock.now(0, 0), p, bytes, is_write);
+  if (!f.what) return;
+  const std::string place = f.code ? cat("\n  the access of ", f.other, ": ", place_of(f.code)) : "";
+  fail(Kind::internal, cat(name, ": race in device memory: ", f.what, " (", Heap::instance().describe(p),
+                           "), unordered with ", f.other, "; ", kOrderThem, place));
+}
+
 const Watcher kRaceDetector{
-    .begin_launch = [] { detector().global.begin_launch(); },
+    .begin_launch =
+        [](const LaunchPlan& plan) {
+          detector().cooperative = plan.cooperative;
+          detector().global.begin_launch(Streams::instance().running(), plan.name);
+        },
     .begin_block =
-        [](std::int64_t block, int threads) {
+        [](std::int64_t block, int threads, bool resumed) {
           Detector& d = detector();
           d.clock.block = std::uint32_t(block), ++d.clock.epoch;
           d.clock.warp_epoch.assign(std::size_t(threads), 0);
-          d.shared.begin_block();
+          d.shared = &d.shared_of.try_emplace(d.cooperative ? d.clock.block : 0u, d.clock).first->second;
+          if (!resumed) d.shared->begin_block();
           d.global.begin_block(threads);
         },
     .barrier =
@@ -100,6 +133,7 @@ const Watcher kRaceDetector{
           ++detector().clock.epoch;
           detector().global.barrier();
         },
+    .grid_barrier = [] { detector().global.grid_barrier(); },
     .sync_warp =
         [](int first, unsigned mask) {
           for (; mask; mask &= mask - 1) ++detector().clock.warp_epoch[std::size_t(first + __builtin_ctz(mask))];
@@ -107,6 +141,8 @@ const Watcher kRaceDetector{
     .fence = [](int thread) { detector().global.fence(thread); },
     .atomic = [](int thread) { detector().global.atomic(thread); },
     .access = access,
+    .operation = operation,
+    .settled = [] { detector().global.settled(); },
 };
 // Nothing but kernel files of the race build calls what this file defines, so it is linked into no other program.
 [[maybe_unused]] const bool installed = [] {

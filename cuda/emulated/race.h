@@ -8,12 +8,16 @@
 // Time is counted in epochs, and no epoch number is ever used twice: a block begins a new one, and so does every
 // __syncthreads(). __syncwarp() begins a new warp epoch of the lanes in its mask. Two accesses of one block are ordered
 // when their epochs differ, when the thread is the same, or when the warp is the same and the warp epochs differ.
-// Shuffles, votes and tensor-core words order nothing, as CUDA says.
+// Shuffles, votes and tensor-core words order nothing, as CUDA says. Launches, copies and fills are ordered by their streams,
+// by events, and by waits of the host (order.h): where nothing orders two of them that touch one place, that is a race too.
 #pragma once
 #include <cstddef>
 #include <cstdint>
+#include <string>
 #include <unordered_map>
 #include <vector>
+
+#include "cuda/emulated/order.h"
 
 namespace eg::emulated::race {
 
@@ -39,7 +43,8 @@ struct Finding {
   int thread = -1;             // of the earlier access
   std::int64_t block = -1;     // of the earlier access, when it is another one
   std::uint32_t code = 0;
-  std::int64_t byte = 0;  // of the access that was found
+  std::int64_t byte = 0;        // of the access that was found
+  const char* other = nullptr;  // the earlier kernel or operation, when it is another one
 };
 
 /// The last writer and two readers of every two bytes of shared memory.
@@ -69,7 +74,7 @@ class SharedShadow {
   std::vector<Cell> cells_;
 };
 
-/// The last writer and reader of every two bytes of device memory in the running launch.
+/// The last writer and two readers of every two bytes of device memory.
 ///
 /// Blocks of one launch are ordered only by a hand-over: the writer's block has a __threadfence() after the write (by
 /// the same thread, or by any thread after a barrier), then an atomic; the reader's block has a __threadfence() after
@@ -79,8 +84,12 @@ class GlobalShadow {
   explicit GlobalShadow(const Clock& clock) : clock_(clock) {}
   /// Shadows the range of the device heap. Address space only: pages appear as kernels touch them.
   void reserve(const char* begin, std::size_t bytes);
-  void begin_launch();
+  void begin_launch(const Moment& moment, const char* name);
+  /// All that the running launch has done so far lies before what it does from now on.
+  void grid_barrier() { begin_launch(moment_, launches_.back().name.c_str()); }
   void begin_block(int threads);
+  /// All launches so far lie before all later ones.
+  void settled();
   void barrier();
   void fence(int thread);
   void atomic(int thread);
@@ -94,6 +103,14 @@ class GlobalShadow {
   };
   struct Cell {
     std::uint32_t writer = 0, writer_code = 0, reader = 0, reader_code = 0;  // number << 2 | which of the two bytes
+    std::uint32_t other_reader = 0, other_code = 0;  // of a launch that nothing orders with the reader's
+  };
+  /// A launch, or part of one up to a grid_barrier(), that later ones need not lie behind.
+  struct Launch {
+    std::uint32_t first_number;
+    int chain;
+    std::uint64_t number;
+    std::string name;
   };
   struct Fences {
     std::uint32_t count = 0, last_epoch = 0;
@@ -103,14 +120,20 @@ class GlobalShadow {
   const char* clash(std::uint32_t stored, unsigned bytes, const Now& now, bool stored_is_write, bool is_write,
                     Finding* out) const;
   bool handed_over(const Who& from, const Now& to) const;
+  /// The launch of a number from before the running one; null when it is over before this one begins.
+  const Launch* unordered_launch(std::uint32_t number) const;
+  void keep_reader(Cell& cell, std::uint32_t number, unsigned touched, std::uint32_t code);
 
   const Clock& clock_;
   const char* begin_ = nullptr;
   Cell* cells_ = nullptr;
   std::size_t cell_count_ = 0;
-  std::uint32_t first_number_ = 1;
-  std::vector<Who> who_;                // of this launch; number = first_number_ + index
-  std::vector<std::uint32_t> numbers_;  // of the running block's threads; 0: none yet
+  std::uint32_t first_number_ = 1, settled_ = 0;  // numbers below settled_ lie before everything
+  Moment moment_;
+  std::vector<Launch> launches_;                             // the running one is the last
+  mutable std::uint32_t ordered_from_ = 0, ordered_to_ = 0;  // numbers that were asked for last, and are ordered
+  std::vector<Who> who_;                                     // of this launch; number = first_number_ + index
+  std::vector<std::uint32_t> numbers_;                       // of the running block's threads; 0: none yet
   std::unordered_map<std::uint32_t, Fences> fences_;
   Fences* mine_ = nullptr;
   // Which threads of the running block have seen what other blocks handed over.

@@ -23,13 +23,35 @@ void GlobalShadow::reserve(const char* begin, std::size_t bytes) {
   cells_ = static_cast<Cell*>(p);
 }
 
-void GlobalShadow::begin_launch() {
+void GlobalShadow::begin_launch(const Moment& moment, const char* name) {
+  const std::string kept = name;  // it may be that of the last launch, which goes
   first_number_ += std::uint32_t(who_.size());
   who_.clear();
   fences_.clear();
-  if (first_number_ < kStartAgain) return;
-  ::madvise(cells_, cell_count_ * sizeof(Cell), MADV_DONTNEED);
-  first_number_ = 1;
+  if (first_number_ >= kStartAgain) {
+    ::madvise(cells_, cell_count_ * sizeof(Cell), MADV_DONTNEED);
+    first_number_ = 1, settled_ = 0;
+    launches_.clear();
+  }
+  if (!launches_.empty() && launches_.back().first_number == first_number_) launches_.pop_back();  // it touched nothing
+  moment_ = moment;
+  launches_.push_back({first_number_, moment.chain, moment.number, kept});
+  ordered_from_ = ordered_to_ = 0;
+}
+
+void GlobalShadow::settled() {
+  settled_ = first_number_ + std::uint32_t(who_.size());
+  launches_.clear();
+}
+
+const GlobalShadow::Launch* GlobalShadow::unordered_launch(std::uint32_t number) const {
+  if (number < settled_ || (number >= ordered_from_ && number < ordered_to_)) return nullptr;
+  const auto next = std::ranges::upper_bound(launches_, number, {}, &Launch::first_number);
+  if (next == launches_.begin()) return nullptr;
+  const Launch& launch = *std::prev(next);
+  if (!moment_.after(launch.chain, launch.number)) return &launch;
+  ordered_from_ = launch.first_number, ordered_to_ = next == launches_.end() ? first_number_ : next->first_number;
+  return nullptr;
 }
 
 void GlobalShadow::begin_block(int threads) {
@@ -82,7 +104,15 @@ bool GlobalShadow::handed_over(const Who& from, const Now& to) const {
 
 const char* GlobalShadow::clash(std::uint32_t stored, unsigned bytes, const Now& now, bool stored_is_write,
                                 bool is_write, Finding* out) const {
-  if (!(stored & bytes) || stored >> 2 < first_number_) return nullptr;
+  if (!(stored & bytes)) return nullptr;
+  if (stored >> 2 < first_number_) {
+    const Launch* const launch = unordered_launch(stored >> 2);
+    if (!launch) return nullptr;
+    out->other = launch->name.c_str();
+    return !stored_is_write ? "a write over what other work reads"
+           : is_write       ? "two pieces of work write one place"
+                            : "a read of what other work writes";
+  }
   const Who& a = who_[(stored >> 2) - first_number_];
   const bool other_block = a.block != clock_.block;
   if (other_block ? handed_over(a, now) : clock_.ordered(a.thread, a.epoch, a.warp_epoch, now)) return nullptr;
@@ -95,6 +125,16 @@ const char* GlobalShadow::clash(std::uint32_t stored, unsigned bytes, const Now&
   return !stored_is_write ? "a write over what another thread reads"
          : is_write       ? "two threads write one place"
                           : "a read of what another thread writes";
+}
+
+// Work that reads on another stream must not be forgotten for a later reader: a write that waits for that one alone would
+// then go unseen.
+void GlobalShadow::keep_reader(Cell& cell, std::uint32_t number, unsigned touched, std::uint32_t code) {
+  const std::uint32_t before = cell.reader >> 2;
+  if (before && before < first_number_ && unordered_launch(before))
+    cell.other_reader = cell.reader, cell.other_code = cell.reader_code;
+  cell.reader = number | touched | (before == number >> 2 ? cell.reader & 3u : 0u);
+  cell.reader_code = code;
 }
 
 Finding GlobalShadow::access(const Now& now, const void* p, std::size_t bytes, bool is_write) {
@@ -112,13 +152,20 @@ Finding GlobalShadow::access(const Now& now, const void* p, std::size_t bytes, b
       found.what = clash(cell.reader, touched, now, false, true, &found);
       found.code = cell.reader_code;
     }
+    if (is_write && !found.what && cell.other_reader) {
+      found.what = clash(cell.other_reader, touched, now, false, true, &found);
+      found.code = cell.other_code;
+    }
     if (found.what) {
       found.byte = 2 * i;
       return found;
     }
-    std::uint32_t& kept = is_write ? cell.writer : cell.reader;
-    kept = number | touched | (kept >> 2 == number >> 2 ? kept & 3u : 0u);
-    (is_write ? cell.writer_code : cell.reader_code) = now.code;
+    if (!is_write) {
+      keep_reader(cell, number, touched, now.code);
+      continue;
+    }
+    cell.writer = number | touched | (cell.writer >> 2 == number >> 2 ? cell.writer & 3u : 0u);
+    cell.writer_code = now.code;
   }
   return found;
 }

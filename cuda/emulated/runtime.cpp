@@ -23,7 +23,7 @@ class Runtime final : public DeviceRuntime {
   }
   void release(void* block) noexcept override {
     if (!block || keep_in_recording(*this, block)) return;
-    if (settings().lazy) streams().finish_quietly();  // freeing waits for the device, as on CUDA
+    if (settings().lazy || watcher) streams().finish_quietly();  // freeing waits for the device, as on CUDA
     heap().release(block);
   }
   void copy_from_host(void* device, const void* host, std::size_t bytes, Stream s) override {
@@ -34,25 +34,38 @@ class Runtime final : public DeviceRuntime {
     // The host's memory is pageable: it is read now, as CUDA does.
     auto data = std::make_shared<std::vector<std::byte>>(static_cast<const std::byte*>(host),
                                                          static_cast<const std::byte*>(host) + bytes);
-    streams().enqueue(s, {"copy to the device", [device, data] { std::memcpy(device, data->data(), data->size()); }});
+    streams().enqueue(s, {"copy to the device", [device, data] {
+                            watch("a copy to the device", device, data->size(), true);
+                            std::memcpy(device, data->data(), data->size());
+                          }});
   }
   void copy_to_host(void* host, const void* device, std::size_t bytes, Stream s) override {
     if (bytes == 0) return;
     refuse_in_recording(kCopyToHost, bytes);
     check_device(device, bytes, "a copy to the host");
     check_host(host, "a copy to the host");
-    streams().enqueue(s, {"copy to the host", [=] { std::memcpy(host, device, bytes); }});
+    streams().enqueue(s, {"copy to the host", [=] {
+                            watch("a copy to the host", device, bytes, false);
+                            std::memcpy(host, device, bytes);
+                          }});
   }
   void copy_within(void* to, const void* from, std::size_t bytes, Stream s) override {
     if (bytes == 0) return;
     check_device(to, bytes, "a copy on the device");
     check_device(from, bytes, "a copy on the device");
-    streams().enqueue(s, {"copy on the device", [=] { std::memmove(to, from, bytes); }});
+    streams().enqueue(s, {"copy on the device", [=] {
+                            watch("a copy on the device", from, bytes, false);
+                            watch("a copy on the device", to, bytes, true);
+                            std::memmove(to, from, bytes);
+                          }});
   }
   void set_zero(void* block, std::size_t bytes, Stream s) override {
     if (bytes == 0) return;
     check_device(block, bytes, "setting to zero");
-    streams().enqueue(s, {"set to zero", [=] { std::memset(block, 0, bytes); }});
+    streams().enqueue(s, {"set to zero", [=] {
+                            watch("setting to zero", block, bytes, true);
+                            std::memset(block, 0, bytes);
+                          }});
   }
   void synchronize(Stream s) override {
     refuse_in_recording(kWaiting);
@@ -104,6 +117,9 @@ class Runtime final : public DeviceRuntime {
   static EventOwner& state(Event e) { return *static_cast<EventOwner*>(e.handle); }
   static Streams& streams() { return Streams::instance(); }
   static Heap& heap() { return Heap::instance(); }
+  static void watch(const char* name, const void* p, std::size_t bytes, bool is_write) {
+    if (watcher) watcher->operation(name, p, bytes, is_write);
+  }
   static void check_host(const void* p, const char* what) {
     check(!heap().in_range(p), Kind::internal,
           [&] { return cat(what, ": the host side lies in device memory, ", heap().describe(p)); });

@@ -45,13 +45,14 @@ Streams& Streams::instance() {
 StreamState* Streams::create() {
   const std::lock_guard lock(mutex_);
   streams_.push_back(std::make_unique<StreamState>());
+  streams_.back()->chain = order_.new_chain();
   return streams_.back().get();
 }
 
 void Streams::destroy(StreamState* s) noexcept {
   const std::lock_guard lock(mutex_);
   try {
-    synchronize({s});
+    drain(*s);
   } catch (...) { kept_fault_ = std::current_exception(); }
   std::erase_if(streams_, [&](const auto& x) { return x.get() == s; });
 }
@@ -64,9 +65,16 @@ void Streams::enqueue(Stream s, Operation operation) {
     state.after = {int(recording_->steps.size()) - 1};
     return;
   }
-  state.queue.push_back({std::move(operation), nullptr, nullptr, 0});
-  if (!settings().lazy) synchronize(s);
+  put(state, {std::move(operation), nullptr, nullptr, 0, moment_of(state)});
 }
+
+void Streams::put(StreamState& s, StreamState::Item item) {
+  s.queue.push_back(std::move(item));
+  if (!settings().lazy) drain(s);
+}
+
+// Nobody asks for it where nobody watches.
+Moment Streams::moment_of(StreamState& s) { return watcher ? order_.next(s.chain, s.behind) : Moment{}; }
 
 void Streams::record(const std::shared_ptr<EventState>& e, Stream s) {
   const std::lock_guard lock(mutex_);
@@ -81,8 +89,8 @@ void Streams::record(const std::shared_ptr<EventState>& e, Stream s) {
   e->ticket = ++tickets_;
   Operation reached{"event record", [] {}};
   if (e->timed) reached.run = [e] { e->moment = std::chrono::steady_clock::now(); };
-  state.queue.push_back({std::move(reached), nullptr, e, e->ticket});
-  if (!settings().lazy) synchronize(s);
+  e->behind = state.behind;
+  put(state, {std::move(reached), nullptr, e, e->ticket, {}});
 }
 
 void Streams::wait(Stream s, const std::shared_ptr<EventState>& e) {
@@ -101,8 +109,8 @@ void Streams::wait(Stream s, const std::shared_ptr<EventState>& e) {
   check(!records(state), Kind::usage, [] {
     return std::string("a recorded stream waits for an event from outside the recording; wait before recording begins");
   });
-  state.queue.push_back({{"event wait", [] {}}, e, nullptr, e->ticket});
-  if (!settings().lazy) synchronize(s);
+  state.behind.join(e->behind);
+  put(state, {{"event wait", [] {}}, e, nullptr, e->ticket, {}});
 }
 
 bool Streams::can_run(const StreamState& s) const {
@@ -120,6 +128,7 @@ void Streams::run_one(StreamState& s) {
   const StreamState::Item item = std::move(s.queue.front());
   s.queue.pop_front();
   if (item.recorded) item.recorded->reached = std::max(item.recorded->reached, item.ticket);
+  running_ = item.moment;
   try {
     item.operation.run();
     if (const auto damage = Heap::instance().take_damage())
@@ -148,6 +157,12 @@ void Streams::synchronize(Stream s) {
   const std::lock_guard lock(mutex_);
   if (kept_fault_) std::rethrow_exception(std::exchange(kept_fault_, nullptr));
   StreamState& state = find(s);
+  drain(state);
+  order_.host_waited_for(state.behind);
+  host_waited();
+}
+
+void Streams::drain(StreamState& state) {
   while (!state.queue.empty()) {
     StreamState* const next = draw(state);
     check(next != nullptr, Kind::usage, [] {
@@ -159,17 +174,19 @@ void Streams::synchronize(Stream s) {
   }
 }
 
-void Streams::synchronize_all() {
-  const std::lock_guard lock(mutex_);
-  synchronize({});
-  for (std::size_t i = 0; i < streams_.size(); ++i) synchronize({streams_[i].get()});
-}
-
 void Streams::finish_quietly() noexcept {
   const std::lock_guard lock(mutex_);
   try {
-    synchronize_all();
+    if (kept_fault_) return;
+    drain(main_);
+    for (const auto& s : streams_) drain(*s);
+    order_.host_waited_for_all();  // also for streams that are gone
+    host_waited();
   } catch (...) { kept_fault_ = std::current_exception(); }
+}
+
+void Streams::host_waited() {
+  if (watcher && order_.settled()) watcher->settled();
 }
 
 // On CUDA a recording ends on the stream where it began, and everything forked from it must have come back.
@@ -205,6 +222,7 @@ void Streams::capture(Stream s, const std::function<void()>& body, GraphState& g
   try {
     body();
     check_joined(origin);
+    name_chains(graph);
   } catch (...) {
     recording_ = nullptr;
     throw;
@@ -212,11 +230,35 @@ void Streams::capture(Stream s, const std::function<void()>& body, GraphState& g
   recording_ = nullptr;
 }
 
+void Streams::name_chains(GraphState& graph) {
+  std::vector<bool> continued(graph.steps.size(), false);
+  for (GraphState::Step& step : graph.steps) {
+    const auto before = std::ranges::find_if(step.after, [&](int i) { return !continued[std::size_t(i)]; });
+    if (before == step.after.end()) {
+      step.chain = order_.new_chain();
+    } else {
+      step.chain = graph.steps[std::size_t(*before)].chain;
+      continued[std::size_t(*before)] = true;
+    }
+  }
+}
+
 void Streams::replay(const GraphState& graph, Stream s) {
   const std::lock_guard lock(mutex_);
+  StreamState& state = find(s);
+  std::vector<Moment> moments(graph.steps.size());
+  if (watcher) {  // a recording begins when all before it is over, and is over when all of it is
+    const Behind before = state.behind;
+    for (std::size_t i = 0; i < graph.steps.size(); ++i) {
+      Behind behind = before;
+      for (const int j : graph.steps[i].after) behind.join(*moments[std::size_t(j)].behind);
+      moments[i] = order_.next(graph.steps[i].chain, behind);
+      state.behind.join(behind);
+    }
+  }
   const Settings& now = settings();
   for (const int i : graph.order(now.lazy, now.stream_seed + ++draws_))
-    enqueue(s, graph.steps[std::size_t(i)].operation);
+    put(state, {graph.steps[std::size_t(i)].operation, nullptr, nullptr, 0, moments[std::size_t(i)]});
 }
 
 }  // namespace eg::emulated

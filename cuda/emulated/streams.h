@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "cuda/emulated/block.h"
+#include "cuda/emulated/order.h"
 #include "engine/device.h"
 
 namespace eg::emulated {
@@ -52,6 +53,7 @@ struct EventState {
   // Where it was recorded last, if that was inside a recording: number of the recording, and a step of it.
   std::uint64_t recording = 0;
   int step = -1;
+  Behind behind;  // the latest record
   bool timed = false;
   std::chrono::steady_clock::time_point moment;  // of the latest record that ran, where it is timed
 };
@@ -60,8 +62,11 @@ struct StreamState {
     Operation operation;
     std::shared_ptr<EventState> awaited, recorded;  // a wait, or a record
     std::uint64_t ticket = 0;
+    Moment moment;
   };
   std::deque<Item> queue;
+  int chain = 0;
+  Behind behind;  // of its next piece of work
   // While it takes part in a recording: the steps that its next one comes after.
   std::uint64_t recording = 0;
   std::vector<int> after;
@@ -72,6 +77,7 @@ struct GraphState {
   struct Step {
     Operation operation;
     std::vector<int> after;
+    int chain = 0;  // a step continues the chain of the first step before it that has no other to continue it
   };
   std::vector<Step> steps;
   /// An order that respects every dependency: the recorded one, or one drawn from the seed.
@@ -89,13 +95,14 @@ class Streams {
   /// Runs what the stream holds, and of other streams what it waits for (lazy: whatever the seed draws). Throws the
   /// first fault; the later work of the stream that failed is dropped, as on CUDA.
   void synchronize(Stream s);
-  void synchronize_all();
   /// Runs everything, and keeps a fault for the next synchronisation.
   void finish_quietly() noexcept;
   /// Records what `body` enqueues on s, and on streams that come to wait for s meanwhile. Others run as always.
   void capture(Stream s, const std::function<void()>& body, GraphState& graph);
   void replay(const GraphState& graph, Stream s);
   bool recording() const;
+  /// The operation that runs now, for the race detector.
+  const Moment& running() const { return running_; }
   StreamState* create();
   /// Work that the stream still holds runs first.
   void destroy(StreamState* s) noexcept;
@@ -104,13 +111,20 @@ class Streams {
   StreamState& find(Stream s) { return s.handle ? *static_cast<StreamState*>(s.handle) : main_; }
   bool records(const StreamState& s) const { return recording_ && s.recording == recording_number_; }
   void check_joined(StreamState& origin);
+  Moment moment_of(StreamState& s);
+  void name_chains(GraphState& graph);
+  void put(StreamState& s, StreamState::Item item);
+  void drain(StreamState& s);
+  void host_waited();
   bool can_run(const StreamState& s) const;
   void run_one(StreamState& s);
   void drop(StreamState& s);
   /// The stream whose next operation runs, while `awaited` is synchronised; null: none can.
   StreamState* draw(StreamState& awaited);
 
-  StreamState main_;
+  Order order_;
+  StreamState main_;  // chain 0
+  Moment running_;
   std::vector<std::unique_ptr<StreamState>> streams_;
   GraphState* recording_ = nullptr;
   std::uint64_t recording_number_ = 0, tickets_ = 0, draws_ = 0;

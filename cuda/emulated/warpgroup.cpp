@@ -39,13 +39,13 @@ float value_of(const char* p) {
 
 /// Calls f(address, mn, k, along k) for every 16 bytes that a product reads of rows (or columns) first .. first + count - 1.
 template <class F>
-void for_each_piece(std::uint64_t descriptor, bool transposed, int first, int count, const char* what,
+void for_each_piece(std::uint64_t descriptor, bool transposed, int first, int count, const char* what, bool at_issue,
                     const Operands& o, const F& f) {
   const std::size_t begin = std::size_t(descriptor & 0x3fff) << 4, panel = std::size_t(descriptor >> 16 & 0x3fff) << 4,
                     eight = std::size_t(descriptor >> 32 & 0x3fff) << 4;
   const auto piece = [&](std::size_t at, int mn, int k) {
     at ^= (at >> 7 & 7) << 4;
-    f(block().product_operand(at, what, o.file, o.line), mn, k);
+    f(block().product_operand(at, what, at_issue, o.file, o.line), mn, k);
   };
   if (transposed)
     for (int k = 0; k < kDepth; ++k)
@@ -61,7 +61,7 @@ void for_each_piece(std::uint64_t descriptor, bool transposed, int first, int co
 
 /// Reads both operands of a warp; f(true, ...) for a, f(false, ...) for b. Returns a hash of their bytes.
 template <class F>
-std::uint64_t read_operands(const Operands& o, int first_thread, const F& f) {
+std::uint64_t read_operands(const Operands& o, int first_thread, bool at_issue, const F& f) {
   std::uint64_t hash = 0xcbf29ce484222325ull;
   const auto visit = [&](bool of_a) {
     return [&, of_a](const char* p, int mn, int k) {
@@ -72,8 +72,9 @@ std::uint64_t read_operands(const Operands& o, int first_thread, const F& f) {
       f(of_a, p, mn, k);
     };
   };
-  for_each_piece(o.a, o.a_transposed, first_thread % kWarpgroup / 32 * kWarpRows, kWarpRows, "a", o, visit(true));
-  for_each_piece(o.b, o.b_transposed, 0, o.cols, "b", o, visit(false));
+  for_each_piece(o.a, o.a_transposed, first_thread % kWarpgroup / 32 * kWarpRows, kWarpRows, "a", at_issue, o,
+                 visit(true));
+  for_each_piece(o.b, o.b_transposed, 0, o.cols, "b", at_issue, o, visit(false));
   return hash;
 }
 
@@ -100,7 +101,7 @@ void compute_product(Deposit* lanes, unsigned) {
       b.fault("warpgroup_mma: a descriptor that panel_descriptor() did not make", o.file, o.line);
   static thread_local float a[kWarpRows][kDepth], x[kDepth][256], sums[kWarpRows][256];
   const int row = first % kWarpgroup / 32 * kWarpRows;
-  o.hash = read_operands(o, first, [&](bool of_a, const char* p, int mn, int k) {
+  o.hash = read_operands(o, first, true, [&](bool of_a, const char* p, int mn, int k) {
     for (int i = 0; i < 8; ++i) {
       const float v = value_of(p + 2 * i);
       if (of_a && o.a_transposed) a[mn - row + i][k] = v;
@@ -149,7 +150,7 @@ void compute_wait(Deposit* lanes, unsigned) {
       all[kept++] = o;
       continue;
     }
-    if (read_operands(o, first, [](bool, const char*, int, int) {}) != o.hash)
+    if (read_operands(o, first, false, [](bool, const char*, int, int) {}) != o.hash)
       b.fault(
           "warpgroup_wait: the operands of this product changed while it was in flight; wait for its group, then pass "
           "a "

@@ -153,6 +153,7 @@ void compute_mma(Deposit* lanes, unsigned) {
 }  // namespace
 
 void barrier(const char* file, int line) { block().barrier(file, line); }
+void grid_barrier(const char* file, int line) { block().grid_barrier(file, line); }
 
 void sync_warp(unsigned mask, const char* file, int line) {
   block().meet("__syncwarp", mask, {.file = file, .line = line}, watcher ? compute_sync : nullptr);
@@ -185,7 +186,7 @@ void fence() noexcept {
   std::atomic_thread_fence(std::memory_order_seq_cst);
   if (watcher) watcher->fence(block().current());
 }
-void pause_fiber(const char*, int) { block().yield(); }
+void pause_fiber(const char* file, int line) { block().pause(file, line); }
 
 unsigned atomic(Atomic op, unsigned* address, unsigned value, const char* file, int line) {
   Block& b = block();

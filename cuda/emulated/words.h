@@ -58,6 +58,7 @@ enum class Shuffle : int { index, up, down, exclusive_or };
 enum class Vote : int { ballot, any, all };
 
 void barrier(const char* file, int line);
+void grid_barrier(const char* file, int line);
 void sync_warp(unsigned mask, const char* file, int line);
 std::uint64_t shuffle(Shuffle kind, unsigned mask, std::uint64_t bits, int argument, int width, const char* file,
                       int line);

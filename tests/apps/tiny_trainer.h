@@ -2,7 +2,9 @@
 #pragma once
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "apps/trainer.h"
@@ -38,6 +40,14 @@ struct Images {
 inline void train_one_epoch(Trainer& trainer, const Images& images, const Tensor& mask = {}) {
   Loader loader = images.loader();
   while (const Batch* batch = loader.next()) trainer.step(*batch, 1.0, mask);
+}
+
+/// The batch that the loader's workers are making, waited for.
+inline const Batch* ahead_of(Loader& loader) {
+  const Batch* ahead = loader.ahead();
+  for (int i = 0; i < 2000 && !ahead; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1)), ahead = loader.ahead();
+  return ahead;
 }
 
 /// The bytes of everything that a checkpoint holds.

@@ -1,9 +1,6 @@
 // tests/devices/test_upload_ahead.cpp - the next batch goes to the device beside the step that runs there, and changes nothing:
 // the bits are those of a run that copies each batch when its step begins, whichever stream the device prefers (lazy seeds 1
 // and 2 hold the other streams back, or let them run ahead).
-#include <chrono>
-#include <thread>
-
 #include "tests/apps/tiny_trainer.h"
 #include "tests/devices/devices.h"
 #if defined(EVERGRAD_HAVE_EMULATED)
@@ -21,13 +18,6 @@ Loader loader_of(const Images& images, bool soft) {
   c.augment = parse_augment("crop-flip", 8);
   if (soft) c.augment.mixup = 0.4, c.soft_classes = kClasses;
   return Loader(images.data, images.task.train, images.task.transform, c);
-}
-
-const Batch* ahead_of(Loader& loader) {
-  const Batch* ahead = loader.ahead();
-  for (int i = 0; i < 2000 && !ahead; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(1)), ahead = loader.ahead();
-  return ahead;
 }
 
 struct Trained {

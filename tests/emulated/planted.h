@@ -48,6 +48,13 @@ enum class Bug : int {
   no_barrier_before_ticket,
   no_barrier_after_ticket,
   ticket_not_reset,
+  no_grid_barrier,
+  no_second_grid_barrier,
+  deserted_grid_barrier,
+  half_grid_barrier,
+  divergent_grid_barrier,
+  grid_barrier_of_ordinary_launch,
+  waits_for_another_block,
   host_pointer_in_parameters,
   local_of_another_thread,
   shift_too_far
@@ -70,6 +77,11 @@ using PlantedKernel = void (*)(PlantedParams);
 PlantedKernel planted_kernel(Bug bug, bool fixed);
 PlantedKernel planted_tiles_kernel(Bug bug, bool fixed);   // planted_tiles.cu; null when the mistake is not one of its
 PlantedKernel planted_blocks_kernel(Bug bug, bool fixed);  // planted_blocks.cu; the same
+/// True when the kernel must be launched by launch_cooperative().
+inline bool planted_cooperative(Bug bug, bool fixed) {
+  return bug >= Bug::no_grid_barrier && bug <= Bug::waits_for_another_block &&
+         (fixed || (bug != Bug::grid_barrier_of_ordinary_launch && bug != Bug::waits_for_another_block));
+}
 inline constexpr int kPlantedThreads = 64, kPlantedKeys = 61, kPlantedRounds = 3;
 struct PlantedShared {
   alignas(16) float v[kPlantedThreads];
@@ -110,6 +122,12 @@ inline float expected(Bug bug, std::int64_t i, std::int64_t blocks) {
     case Bug::shuffles_at_two_places:
     case Bug::shuffle_against_barrier: return float(i ^ 1);
     case Bug::mma_by_some_lanes: return 0.0f;
+    case Bug::no_second_grid_barrier: return 3.0f * float((i + kPlantedThreads) % n) + 3.0f;
+    case Bug::no_grid_barrier:
+    case Bug::deserted_grid_barrier:
+    case Bug::half_grid_barrier:
+    case Bug::divergent_grid_barrier:
+    case Bug::grid_barrier_of_ordinary_launch: return float((i + kPlantedThreads) % n);
     case Bug::tail_mask_off_by_one: return -1.0f - float(first);
     // Two values of the matrix, 16 row + column: of its first quarter, and 1000 times one of its last quarter.
     case Bug::dropped_trans: return float(16 * pair + group + 1000 * (16 * (8 + pair + 1) + 8 + group));

@@ -30,6 +30,32 @@ __global__ void __launch_bounds__(kPlantedThreads) planted_blocks_device(const P
         if (!wrong(Bug::ticket_not_reset)) atomicExch(p.ticket, 0u);
       }
     }
+  } else if constexpr (kBug == Bug::waits_for_another_block) {
+    if (kFixed) {
+      if (blockIdx.x == gridDim.x - 1 && t == 0) atomicExch(p.ticket, 1u);
+      grid_barrier();
+    } else if (t == 0) {
+      if (blockIdx.x == gridDim.x - 1) atomicExch(p.ticket, 1u);
+      while (atomicAdd(p.ticket, 0u) == 0) spin_pause();
+    }
+  } else if constexpr (kBug >= Bug::no_grid_barrier && kBug <= Bug::grid_barrier_of_ordinary_launch) {
+    const std::int64_t next = (i + kPlantedThreads) % p.n;
+    const int rounds = kBug == Bug::no_second_grid_barrier ? 3 : 1;
+    float sum = 0.0f;
+    for (int round = 0; round < rounds; ++round) {
+      p.rows[i] = mine + float(round);
+      if (wrong(Bug::deserted_grid_barrier) && blockIdx.x == 3) return;
+      if (wrong(Bug::half_grid_barrier) && t >= 32) return;
+      if (wrong(Bug::divergent_grid_barrier) && blockIdx.x == 2) {
+        grid_barrier();
+      } else if (!wrong(Bug::no_grid_barrier)) {
+        grid_barrier();
+      }
+      sum += p.rows[next];
+      if (!wrong(Bug::no_second_grid_barrier)) grid_barrier();
+    }
+    p.out[i] = sum;
+    return;
   } else {  // every thread hands something over
     Ticket& s = static_shared<Ticket>();
     p.rows[i] = mine;
@@ -63,6 +89,13 @@ PlantedKernel pick(Bug bug) {
     EVERGRAD_PICK(no_barrier_before_ticket)
     EVERGRAD_PICK(no_barrier_after_ticket)
     EVERGRAD_PICK(ticket_not_reset)
+    EVERGRAD_PICK(no_grid_barrier)
+    EVERGRAD_PICK(no_second_grid_barrier)
+    EVERGRAD_PICK(deserted_grid_barrier)
+    EVERGRAD_PICK(half_grid_barrier)
+    EVERGRAD_PICK(divergent_grid_barrier)
+    EVERGRAD_PICK(grid_barrier_of_ordinary_launch)
+    EVERGRAD_PICK(waits_for_another_block)
 #undef EVERGRAD_PICK
     default: return nullptr;
   }

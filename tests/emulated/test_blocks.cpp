@@ -65,6 +65,15 @@ TEST_CASE("blocks: what a launch may not ask for is refused by name") {
   CHECK(has(refused(dim3(1), dim3(1025), 0), "index"));
   CHECK(has(refused(dim3(1), dim3(1025), 0), "1024"));
   CHECK(has(refused(dim3(1), dim3(32), std::size_t(1) << 20), "shared"));
+  const auto together = [&](unsigned blocks) {
+    const Array<float> in(blocks), both(2 * blocks);
+    return error_of([&] {
+      launch_cooperative("grid", grid_probe(), dim3(blocks), dim3(1), 0, {},
+                         GridProbe{in.data(), both.data(), both.data(), 0});
+    });
+  };
+  CHECK(together(16) == "no error");
+  CHECK(has(together(17), "blocks of a cooperative launch 17"));
   CHECK(refused(dim3(0), dim3(32), 0) == "no error");  // an empty grid runs nothing
 }
 

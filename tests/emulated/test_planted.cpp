@@ -81,8 +81,12 @@ int run_here(Bug bug, bool fixed, std::uint64_t seed) {
     const std::size_t shared = bug == Bug::too_little_shared && !fixed ? 16 : shared_bytes(bug);
     for (int launches = 0; launches < 2; ++launches) {
       r.set_zero(p.partials, partial_bytes, {});
+      r.set_zero(p.rows, bytes, {});  // else the second launch would find there what the first has left
       r.set_zero(p.totals, total_bytes, {});
-      launch("planted", planted_kernel(bug, fixed), dim3(kBlocks), dim3(kPlantedThreads), shared, {}, p);
+      if (planted_cooperative(bug, fixed))
+        launch_cooperative("planted", planted_kernel(bug, fixed), dim3(kBlocks), dim3(kPlantedThreads), shared, {}, p);
+      else
+        launch("planted", planted_kernel(bug, fixed), dim3(kBlocks), dim3(kPlantedThreads), shared, {}, p);
     }
     r.copy_to_host(partials.data(), p.partials, partial_bytes, {});
     r.copy_to_host(totals.data(), p.totals, total_bytes, {});
@@ -171,6 +175,13 @@ const Row kRows[] = {
     {Bug::no_barrier_before_ticket, "no barrier before the ticket", S, S, F, "a block reads what another block writes"},
     {Bug::no_barrier_after_ticket, "no barrier after the ticket", S, S, F, "shared memory"},
     {Bug::ticket_not_reset, "ticket not reset", W, W, W, ""},
+    {Bug::no_grid_barrier, "no grid barrier before reading", W, W, F, "a block writes what another block reads"},
+    {Bug::no_second_grid_barrier, "no grid barrier before reuse", W, W, F, "device memory"},
+    {Bug::deserted_grid_barrier, "a block ends before a grid barrier", F, F, F, "4 of 5 blocks wait in grid_barrier()"},
+    {Bug::half_grid_barrier, "half a block at a grid barrier", F, F, F, "exit"},
+    {Bug::divergent_grid_barrier, "divergent grid barrier", F, F, F, "divergent grid_barrier()"},
+    {Bug::grid_barrier_of_ordinary_launch, "grid barrier of an ordinary launch", F, F, F, "launch_cooperative()"},
+    {Bug::waits_for_another_block, "a block waits for another", F, F, F, "nothing but spin_pause()"},
     {Bug::host_pointer_in_parameters, "host pointer in the parameters", S, S, F, "host memory"},
     {Bug::local_of_another_thread, "local of another thread", S, S, F, "local variable of thread"},
     {Bug::shift_too_far, "shift too far", S, F, S, ""},

@@ -6,9 +6,11 @@
 Every host file of cuda/device compiles, the kernels compile to PTX (nvcc's first half; test_machine_code.py does the other one, for
 two architectures), `evergrad`, test_kernels_cuda, test_words_cuda, test_devices and nccl_probe link against the CUDA runtime and NCCL, and cuDNN, where it is,
 accepts attention's plans. Without a GPU the test programs must show as skipped (exit code 77), and the binary must name the devices that
-there are and say why there is no GPU. Exits 77 itself where there is no nvcc.
+there are and say why there is no GPU. The same binary holds the emulated device, compiled from the same kernel files: it must train to the
+losses of the build in DIR, which has no CUDA in it. Exits 77 itself where there is no nvcc.
 """
 import argparse
+import json
 import os
 import pathlib
 import shutil
@@ -39,6 +41,18 @@ def expect(text, *words):
             raise SystemExit(f"FAILED: no {word!r} in this")
 
 
+def train_on_emulated(evergrad, out, env):
+    """All losses of a short training by ARROW in bf16."""
+    shutil.rmtree(out, ignore_errors=True)
+    run(evergrad, "train", "--stream", "procedural", "--classes", "2", "--device", "emulated", "--precision", "bf16", "--method", "arrow", "--dim", "32", "--depth", "2",
+        "--heads", "1", "--image-size", "16", "--batch", "8", "--epochs", "2", "--train-limit", "48", "--test-limit", "8", "--out", out, env=env)
+    epochs = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    losses = [(e["train_loss"], e["test_loss"]) for e in epochs if "train_loss" in e]
+    if len(losses) != 2:
+        raise SystemExit(f"FAILED: {out} tells of {len(losses)} epochs")
+    return losses
+
+
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--source", type=pathlib.Path, required=True)
@@ -51,7 +65,7 @@ def main():
     build = o.build / "cuda_build"
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     # PTX of one architecture: what ptxas makes of it nobody runs here.
-    said = run("cmake", "-S", o.source, "-B", build, *generator, "-DCMAKE_BUILD_TYPE=Release", "-DEVERGRAD_CUDA=ON", "-DEVERGRAD_EMULATED=OFF",
+    said = run("cmake", "-S", o.source, "-B", build, *generator, "-DCMAKE_BUILD_TYPE=Release", "-DEVERGRAD_CUDA=ON", "-DEVERGRAD_EMULATED=ON",
                "-DCMAKE_CUDA_ARCHITECTURES=80-virtual", f"-DCMAKE_CUDA_COMPILER={nvcc}")
     print("".join(f"{line}\n" for line in said.splitlines() if any(name in line for name in ("NCCL", "cuBLASLt", "cuDNN"))), end="")
     # What only a GPU machine starts must not stop to compile and link meanwhile.
@@ -70,11 +84,16 @@ def main():
         expect(run(build / "tests" / program, expected=1, env={**none, "RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1",
                                                                 "MASTER_PORT": "29571"}), "cuda:0")
     said = run(build / "evergrad", "info", env=none)
-    expect(said, "  cpu ", "  cuda:N     in this build, but no GPU can be used here: ", "  emulated   not in this build; configure with -DEVERGRAD_EMULATED=ON")
+    expect(said, "  cpu ", "  cuda:N     in this build, but no GPU can be used here: ", "  emulated   CUDA kernels on this processor")
     if "EVERGRAD_CUDA=ON" in said:
         raise SystemExit(f"FAILED: a CUDA build advises to make one\n{said}")
     expect(run(build / "evergrad", "train", "--stream", "procedural", "--classes", "2", "--device", "cuda:0", "--out", build / "no_run", expected=1,
                env=none), "cuda:0", "available")
+    # Both devices in one program: names that mixed would show as other bits, or as a missing GPU.
+    losses = [train_on_emulated(where / "evergrad", build / f"emulated_{name}", none) for name, where in (("both", build), ("alone", o.build))]
+    if losses[0] != losses[1]:
+        raise SystemExit(f"FAILED: the emulated device beside CUDA trains to {losses[0]}, alone to {losses[1]}")
+    expect(run(build / "tests" / "test_devices", "-tc=upload ahead*", env={**none, "EVERGRAD_TEST_DEVICE": "emulated"}), "2 passed")
     return 0
 
 

@@ -170,6 +170,22 @@ __global__ void fast_device(const FastProbe p) {
   p.out[4 * i + 3] = reciprocal_fast(x);
 }
 
+__global__ void grid_device(const GridProbe p) {
+  Counted& s = static_shared<Counted>();
+  const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, n = gridDim.x * blockDim.x;
+  float mine = p.in[i];
+  if (threadIdx.x == 0) s.threads = 0;
+  for (int round = 0; round < p.rounds; ++round) {
+    p.between[i] = mine;
+    grid_barrier();
+    mine += p.between[(i + blockDim.x) % n];
+    if (threadIdx.x == 0) ++s.threads;
+    grid_barrier();  // all have read before anyone writes again
+  }
+  p.out[i] = mine;
+  if (threadIdx.x == 0) p.out[n + blockIdx.x] = float(s.threads);
+}
+
 }  // namespace
 
 void (*shuffle_probe())(ShuffleProbe) { return &shuffle_device; }
@@ -186,5 +202,6 @@ void (*bits_probe())(BitsProbe) { return &bits_device; }
 void (*wide_probe())(WideProbe) { return &wide_device; }
 void (*philox_probe())(PhiloxProbe) { return &philox_device; }
 void (*fast_probe())(FastProbe) { return &fast_device; }
+void (*grid_probe())(GridProbe) { return &grid_device; }
 
 }  // namespace eg::EVERGRAD_BACKEND

@@ -93,6 +93,14 @@ struct FastProbe {
   int n;
 };
 
+/// A cooperative launch, one value a thread: `rounds` times every block adds its neighbour's values to its own. out holds
+/// the values afterwards, and then how many rounds the block's shared memory counted.
+struct GridProbe {
+  const float* in;
+  float *between, *out;  // [blocks][threads]; [blocks][threads] and [blocks]
+  int rounds;
+};
+
 void (*shuffle_probe())(ShuffleProbe);
 void (*vote_probe())(VoteProbe);
 void (*mma_probe())(MmaProbe);
@@ -107,5 +115,6 @@ void (*bits_probe())(BitsProbe);
 void (*wide_probe())(WideProbe);
 void (*philox_probe())(PhiloxProbe);
 void (*fast_probe())(FastProbe);
+void (*grid_probe())(GridProbe);
 
 }  // namespace eg::EVERGRAD_BACKEND

@@ -79,8 +79,10 @@ TEST_CASE("words: what is wrong around a product of a warpgroup is found, and na
   names(found(Mistake::sums_not_fenced), "without warpgroup_fence()");
   names(found(Mistake::sums_read_early), "wrong");
 #if defined(EVERGRAD_VARIANT_RACE)
+  names(found(Mistake::writes_not_fenced), "thread 0 wrote");
   names(found(Mistake::operand_overwritten), "race in shared memory");
 #else
+  names(found(Mistake::writes_not_fenced), "nothing");  // plain writes are not watched
   names(found(Mistake::operand_overwritten), "changed while it was in flight");
 #endif
   names(found(Mistake::overwritten_after_barrier), "changed while it was in flight");

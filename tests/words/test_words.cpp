@@ -219,4 +219,33 @@ TEST_CASE("words: sums and maxima over warps and blocks follow the xor tree, to 
   }
 }
 
+TEST_CASE("words: blocks of a cooperative launch meet, again and again, as many as the device holds") {
+  const Restore restore;
+  constexpr int kRounds = 3;
+  for (const unsigned threads : {1u, 33u, 128u}) {
+    const auto most = std::size_t(most_resident_blocks(grid_probe(), int(threads), 0));
+    REQUIRE(most > 0);
+    for (const std::size_t blocks : {std::size_t(1), std::size_t(2), most}) {
+      CAPTURE(threads);
+      CAPTURE(blocks);
+      const std::size_t n = blocks * threads;
+      std::vector<float> wanted(n);
+      for (std::size_t i = 0; i < n; ++i) wanted[i] = float(i % 1000);  // sums of eight of them are exact
+      const Array<float> in(wanted), between(n);
+      for (int round = 0; round < kRounds; ++round) {
+        const std::vector<float> before = wanted;
+        for (std::size_t i = 0; i < n; ++i) wanted[i] += before[(i + threads) % n];
+      }
+      wanted.resize(n + blocks, float(kRounds));
+      for (int order = 0; order < kOrders; ++order) {
+        use_schedule(order);
+        const Array<float> out(n + blocks);
+        launch_cooperative("grid", grid_probe(), dim3(unsigned(blocks)), dim3(threads), 0, {},
+                           GridProbe{in.data(), between.data(), out.data(), kRounds});
+        CHECK(out.values() == wanted);
+      }
+    }
+  }
+}
+
 }  // namespace eg::EVERGRAD_BACKEND

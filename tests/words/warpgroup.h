@@ -8,6 +8,7 @@ namespace eg::EVERGRAD_BACKEND {
 enum class Mistake : int {
   none,
   copies_not_fenced,
+  writes_not_fenced,
   no_barrier,
   sums_not_fenced,
   sums_read_early,
