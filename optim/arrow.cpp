@@ -11,13 +11,14 @@
 #include "optim/arrow.h"
 
 #include <algorithm>
-#include <cmath>
 #include <map>
+#include <vector>
 
 #include "engine/side_stream.h"
 #include "optim/arena_pieces.h"
 #include "optim/arrow_division.h"
 #include "optim/arrow_options.h"
+#include "optim/arrow_report.h"
 #include "optim/arrow_targets.h"
 #include "optim/segments.h"
 #include "optim/unit_steps.h"
@@ -87,7 +88,6 @@ class Arrow final : public Optimizer {
   bool general_form() const;
   bool needs_base() const;
   DType ring_type() const { return s_.bf16_ring ? DType::bf16 : arena_.grad.dtype(); }
-  std::int64_t bytes_moved() const;
 
   ArrowSettings s_;
   ParamArena& arena_;
@@ -430,83 +430,21 @@ std::size_t Arrow::state_bytes() const {
   return bytes;
 }
 
-/// Sums over groups of squared norms and overlaps, and means of what has no sum. "arrow.shrink" is |u| / |g| before
-/// grafting; "arrow.interference" is the sum of g_k.u over the window's older gradients, positive where the step still
-/// serves them.
 std::map<std::string, double> Arrow::scalars() {
-  double gradient = 0.0, update = 0.0, descent = 0.0, trace = 0.0, alpha = 0.0, beta = 0.0, filled = 0.0, warm = 0.0;
-  double interference = 0.0;
-  for (const Group& g : groups_) {
-    const ArrowState s = read_state(g);
-    gradient += s.norm_sq_gradient, update += s.norm_sq_update, descent += s.descent;
-    trace += s.trace, alpha += s.alpha, beta += s.beta, filled += double(s.filled), warm += double(s.use_base);
-    if (!s.committed) continue;
-    const std::int64_t slots = s_.solve.window + 1, newest = (s.next + slots - 1) % slots;
-    for (std::int64_t j = 0; j < slots; ++j) interference += j == newest ? 0.0 : s.overlap[j];
-  }
-  const double n = double(groups_.size());
-  return {{"arrow.gradient_norm", std::sqrt(gradient)},
-          {"arrow.update_norm", std::sqrt(update)},
-          {"arrow.shrink", gradient > 0.0 ? std::sqrt(update / gradient) : 0.0},
-          {"arrow.descent", descent},
-          {"arrow.interference", interference},
-          {"arrow.trace", trace / n},
-          {"arrow.alpha", alpha / n},
-          {"arrow.beta", beta / n},
-          {"arrow.filled", filled / n},
-          {"arrow.base_share", warm / n}};
-}
-
-/// Bytes that a step with full windows reads and writes of each element, as arrow.cu does it after the warm-up: every kernel
-/// counts, because what one of them leaves in a cache the next may or may not find there.
-std::int64_t Arrow::bytes_moved() const {
-  const std::int64_t window = s_.solve.window, column = std::int64_t(size_of(ring_type()));
-  const std::int64_t gradient = std::int64_t(size_of(arena_.grad.dtype()));
-  const std::int64_t weight = std::int64_t(size_of(arena_.master_type()));  // moments and momentum are of its type
-  const std::int64_t work = arena_.work ? std::int64_t(size_of(arena_.work.dtype())) : 0;
-  const bool momentum = s_.momentum > 0.0;
-  std::int64_t bytes = gradient + (window + 1) * column;  // observe: the older columns are read, one is written
-  if (s_.precondition_momentum && momentum) bytes += weight;
-  if (needs_base()) bytes += gradient + 4 * weight;  // m and v, read and written
-  bytes += gradient + 2 * weight + work;             // update
-  if (momentum) bytes += 2 * weight;
-  if (s_.norm_control)
-    bytes += needs_base() ? 2 * weight : gradient;  // the direction is the base's; its length came with the solve
-  else
-    bytes += (window + 1) * column;
-  return bytes;
+  std::vector<ArrowState> states;
+  for (const Group& g : groups_) states.push_back(read_state(g));
+  return arrow_scalars(states, s_.solve.window);
 }
 
 std::string Arrow::describe() const {
-  std::size_t tensors = 0;
-  std::int64_t parameters = 0;
-  std::string blocks;
-  for (const int b : s_.blocks) blocks += cat(blocks.empty() ? "" : ",", b);
-  for (const Group& g : groups_) tensors += g.targets.size(), parameters += g.parameters;
-  static const char* const kDamping[] = {"absolute", "relative", "dimensionless"};
-  static const char* const kGraft[] = {"not grafted", "grafted to SGD's norm", "grafted to AdamW's norm"};
-  static const char* const kBoundary[] = {"cleared", "kept", "cleared without a new warm-up"};
-  const ArrowOptions& o = s_.solve;
-  const std::string strength = o.damping == ArrowDamping::dimensionless ? cat("kappa=", o.kappa)
-                               : o.damping == ArrowDamping::relative    ? cat("rho=", o.rho)
-                                                                        : cat("alpha=", o.alpha, " beta=", o.beta);
-  const std::string start = o.warmup == ArrowWarmup::base        ? cat("first ", o.warmup_steps, " steps the base's")
-                            : o.warmup == ArrowWarmup::beta_ramp ? cat("beta rising for ", o.warmup_steps, " steps")
-                                                                 : "no warm-up";
-  const std::int64_t ring = parameters * (o.window + 1) * std::int64_t(size_of(ring_type()));
-  const auto size = [](std::int64_t bytes) {
-    if (bytes < (1 << 20) / 10) return cat(std::round(double(bytes) / 1024), " KiB");
-    return cat(std::round(double(bytes) / (1 << 20) * 10.0) / 10.0, " MiB");
-  };
-  return cat(s_.norm_control ? "Base steps with the norm of ARROW's, " : "ARROW ", "on ", s_.tensors,
-             s_.mlp ? " and the MLP" : "", " of blocks ", blocks, " (", tensors, " tensors, ", parameters,
-             " parameters, ", groups_.size(), " window", groups_.size() == 1 ? "" : "s", " of together ", size(ring),
-             "; on one rank a step with full windows reads and writes ", size(parameters * bytes_moved()),
-             " of gradient, windows, moments and weights), W=", o.window, ", ", kDamping[int(o.damping)], " damping ",
-             strength, ", ", kGraft[int(s_.graft)], ", ", start, ", window ", kBoundary[int(s_.boundary)],
-             " at a new task, ", s_.in_backward ? "updated inside the backward pass, " : "", "lr ",
-             s_.lr < 0.0 ? lr_ : s_.lr, "; ", s_.adamw_base ? "AdamW" : "SGD", " lr ", lr_, " elsewhere, weight decay ",
-             s_.weight_decay);
+  ArrowSize size{.groups = groups_.size(),
+                 .needs_base = needs_base(),
+                 .ring = ring_type(),
+                 .grad = arena_.grad.dtype(),
+                 .master = arena_.master_type()};
+  if (arena_.work) size.work = arena_.work.dtype();
+  for (const Group& g : groups_) size.tensors += g.targets.size(), size.parameters += g.parameters;
+  return describe_arrow(s_, size, lr_);
 }
 
 }  // namespace

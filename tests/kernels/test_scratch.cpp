@@ -39,6 +39,7 @@ TEST_CASE("scratch: a recorded step gives the same bits after its stream's scrat
   large.enqueue(s);
   REQUIRE(device_allocations() > before);  // it has grown
   const ColumnSums doubled(2053, 67, device);
+  r.synchronize({});  // it was made on another stream
   before = device_allocations();
   doubled.enqueue(s);
   CHECK(device_allocations() == before);  // there is room already
