@@ -35,7 +35,13 @@ void StepGraph::record(Recorded& r, const Body& body) {
   try {
     recorded = runtime(device_).capture(
         {}, [&] { body(r.inputs, r.outputs); }, &r.graph);
-  } catch (const Error& e) { why = e.what(); }
+  } catch (const Error& e) {
+    if (e.kind == Kind::internal) {  // a fault of work from before, which recording waited for
+      if (dog_) dog_->capture_ends();
+      throw;
+    }
+    why = e.what();
+  }
   if (dog_) r.collectives = dog_->capture_ends();
   if (agree_ && agree_(!recorded) && recorded) {
     runtime(device_).destroy_graph(r.graph);

@@ -28,11 +28,10 @@ std::size_t most_shared_bytes();
 /// How many blocks of a kernel the current device runs at the same time: the most that a cooperative launch may have.
 std::int64_t most_resident_blocks(void (*kernel)(), int threads, std::size_t shared_bytes);
 
-/// Enqueues kernel(params) on the stream. An empty grid is not an error: nothing runs. Throws Error{usage} naming the
-/// kernel when a limit of the device is exceeded.
+namespace detail {
 template <class P>
 void launch(std::string_view name, void (*kernel)(P), dim3 grid, dim3 block, std::size_t shared_bytes, Stream stream,
-            const std::type_identity_t<P>& parameters, bool cooperative = false) {
+            const P& parameters, bool cooperative) {
   static_assert(std::is_trivially_copyable_v<P> && sizeof(P) <= 4096,
                 "kernel parameters are one plain struct of at most 4 KiB");
   LaunchRequest request;
@@ -47,13 +46,22 @@ void launch(std::string_view name, void (*kernel)(P), dim3 grid, dim3 block, std
   request.cooperative = cooperative;
   launch_checked(request, stream);
 }
+}  // namespace detail
+
+/// Enqueues kernel(params) on the stream. An empty grid is not an error: nothing runs. Throws Error{usage} naming the
+/// kernel when a limit of the device is exceeded.
+template <class P>
+void launch(std::string_view name, void (*kernel)(P), dim3 grid, dim3 block, std::size_t shared_bytes, Stream stream,
+            const std::type_identity_t<P>& parameters) {
+  detail::launch(name, kernel, grid, block, shared_bytes, stream, parameters, false);
+}
 
 /// launch() of a kernel whose blocks meet in grid_barrier(), and so must all be on the device at once: at most
 /// most_resident_blocks() of them.
 template <class P>
 void launch_cooperative(std::string_view name, void (*kernel)(P), dim3 grid, dim3 block, std::size_t shared_bytes,
                         Stream stream, const std::type_identity_t<P>& parameters) {
-  launch(name, kernel, grid, block, shared_bytes, stream, parameters, true);
+  detail::launch(name, kernel, grid, block, shared_bytes, stream, parameters, true);
 }
 template <class P>
 std::int64_t most_resident_blocks(void (*kernel)(P), int threads, std::size_t shared_bytes) {

@@ -46,7 +46,8 @@ std::int64_t most_resident_blocks(void (*kernel)(), int threads, std::size_t sha
   check_cuda(cudaGetDevice(&device), "asking for the current device");
   check_cuda(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, device),
              "asking for the number of multiprocessors");
-  if (shared_bytes > kUsualShared) allow_shared({.name = "", .kernel = kernel, .shared_bytes = shared_bytes}, device);
+  if (shared_bytes > kUsualShared)
+    allow_shared({.name = "of a cooperative launch", .kernel = kernel, .shared_bytes = shared_bytes}, device);
   check_cuda(cudaOccupancyMaxActiveBlocksPerMultiprocessor(&each, reinterpret_cast<const void*>(kernel), threads,
                                                            shared_bytes),
              "asking how many blocks run at once");
@@ -62,11 +63,15 @@ void launch_checked(const LaunchRequest& r, Stream stream) {
   if (r.shared_bytes > kUsualShared) allow_shared(r, device);
   void* parameters[] = {const_cast<void*>(r.parameters)};
   const void* const kernel = reinterpret_cast<const void*>(r.kernel);
-  const cudaError_t status =
-      r.cooperative ? cudaLaunchCooperativeKernel(kernel, r.grid, r.block, parameters, r.shared_bytes, s)
-                    : cudaLaunchKernel(kernel, r.grid, r.block, parameters, r.shared_bytes, s);
+  const cudaError_t status = r.cooperative
+                                 ? cudaLaunchCooperativeKernel(kernel, r.grid, r.block, parameters, r.shared_bytes, s)
+                                 : cudaLaunchKernel(kernel, r.grid, r.block, parameters, r.shared_bytes, s);
   if (status == cudaSuccess) return;
   cudaGetLastError();
+  if (status == cudaErrorCooperativeLaunchTooLarge)
+    fail(Kind::usage, cat("kernel ", r.name, ": ", r.grid.x * r.grid.y * r.grid.z,
+                          " blocks of a cooperative launch exceed the device's limit of ",
+                          most_resident_blocks(r.kernel, int(r.block.x * r.block.y * r.block.z), r.shared_bytes)));
   fail(Kind::device, cat("kernel ", r.name, ", grid (", r.grid.x, ",", r.grid.y, ",", r.grid.z, "), block (", r.block.x,
                          ",", r.block.y, ",", r.block.z, "), ", r.shared_bytes, " bytes of shared memory: ",
                          cudaGetErrorString(status), "; run the same command with --device emulated to look into it"));

@@ -53,7 +53,7 @@ void Block::begin(const LaunchPlan& plan, std::int64_t index) {
   fill_shared(plan.shared_bytes);
   ++run_;
   fault_.clear(), other_.clear();
-  code_ = other_code_ = 0, bad_address_ = nullptr;
+  code_ = other_code_ = 0, bad_address_.reset();
   current_ = -1;
 }
 
@@ -182,11 +182,10 @@ void Block::yield() { suspend(State::ready, nullptr, 0); }
 
 // Fibers of one block take turns, so whoever writes what a thread waits for has had its turn long before this many pauses.
 void Block::pause(const char* file, int line) {
-  constexpr std::int64_t kMany = 1 << 20;
+  constexpr std::int64_t kMany = 1 << 22;
   if (++pauses_ > kMany)
-    fault(cat("threads do nothing but spin_pause(): what they wait for comes from no thread of this block. Blocks run "
-              "one "
-              "after another in an ordinary launch; meet in grid_barrier(), or let the last block do the rest",
+    fault(cat("threads do nothing but spin_pause(), so no thread of this block writes what they wait for. Nothing "
+              "promises that another block runs meanwhile: let the last block do the rest, or meet in grid_barrier()",
               census()),
           file, line);
   yield();

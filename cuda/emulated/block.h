@@ -5,6 +5,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -146,7 +147,8 @@ class Block {
   /// What lies at an offset of the shared arena. A fault names `what` when 16 bytes there are not shared memory, or, at a
   /// product's issue, were written by a thread that has not called fence_for_products() since (plain writes: where a watcher sees them).
   const char* product_operand(std::size_t offset, const char* what, bool at_issue, const char* file, int line);
-  /// A thread wrote shared memory: a product sees that only behind its fence_for_products().
+  /// A thread wrote shared memory: a product sees that only behind its fence_for_products(). Of several writers of the same
+  /// 16 bytes the last one is remembered.
   void note_write(int thread, std::size_t offset, std::size_t bytes);
   bool in_shared(const void* p, std::size_t bytes) const;
   bool on_stack(int thread, const void* p) const { return stacks_[std::size_t(thread)]->holds(p); }
@@ -209,7 +211,7 @@ class Block {
   // A fault: its text, and places in the program that are looked up when the block has been left.
   std::string fault_, other_;
   std::uint32_t code_ = 0, other_code_ = 0;
-  const void* bad_address_ = nullptr;
+  std::optional<const void*> bad_address_;  // which may be null
   // Shared memory: redzone, dynamic, redzone, static pieces each with a redzone behind it.
   char* shared_ = nullptr;
   std::size_t dynamic_bytes_ = 0, used_ = 0;

@@ -67,12 +67,13 @@ void Block::bad_address(const void* address) {
 std::string Block::told() const {
   if (bad_address_) {
     const Stack& stack = *stacks_[std::size_t(current_)];
-    const char* const p = static_cast<const char*>(bad_address_);
+    const char* const p = static_cast<const char*>(*bad_address_);
     const bool overflow = p < stack.bottom() && p >= stack.bottom() - Stack::kGuard;
     return cat(where(current_, nullptr, 0), ": ",
-               overflow ? cat("stack overflow: the locals of a thread take more than ", Stack::kBytes >> 10,
-                              " KiB; a GPU thread has 255 registers, so keep large arrays in shared memory")
-                        : cat("an access to ", bad_address_, ", where no memory is"));
+               overflow        ? cat("stack overflow: the locals of a thread take more than ", Stack::kBytes >> 10,
+                                     " KiB; a GPU thread has 255 registers, so keep large arrays in shared memory")
+               : *bad_address_ ? cat("an access to ", *bad_address_, ", where no memory is")
+                               : cat("an access through a null pointer; is something missing in the parameters?"));
   }
   if (!code_) return fault_;
   std::string text = cat(where(current_, nullptr, 0), ", ", place_of(code_), ": ", fault_);

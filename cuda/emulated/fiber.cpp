@@ -24,7 +24,10 @@ Stack::Stack() {
   void* const all =
       ::mmap(nullptr, kBytes + kGuard, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (all == MAP_FAILED) throw std::bad_alloc();
-  ::mprotect(all, kGuard, PROT_NONE);
+  if (::mprotect(all, kGuard, PROT_NONE) != 0) {  // each guard is one more of the mappings that a process may have
+    ::munmap(all, kBytes + kGuard);
+    throw std::bad_alloc();
+  }
   base_ = static_cast<char*>(all) + kGuard;
 }
 Stack::~Stack() { ::munmap(base_ - kGuard, kBytes + kGuard); }

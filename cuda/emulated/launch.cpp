@@ -74,8 +74,8 @@ void run_together(const LaunchPlan& plan, std::int64_t blocks) {
   const std::span<std::unique_ptr<Block>> here(resident.data(), std::size_t(blocks));
   emulated::Schedule schedule = plan.schedule;
   emulated::catch_bad_addresses();
-  for (std::int64_t i = 0; i < blocks; ++i) here[std::size_t(i)]->begin(plan, i);
   try {
+    for (std::int64_t i = 0; i < blocks; ++i) here[std::size_t(i)]->begin(plan, i);
     for (bool all_parked = true; all_parked; ++schedule.seed) {
       const BlockOrder order(schedule, blocks);
       for (std::int64_t i = 0; i < blocks; ++i) here[std::size_t(order.at(i))]->go_on();

@@ -39,7 +39,7 @@ struct Moment {
   bool after(int other_chain, std::uint64_t other_number) const { return behind->of(other_chain) >= other_number; }
 };
 
-/// The chains of the process, and what the host has waited for.
+/// The chains of the process, and what the host has waited for: any of its threads, which are taken to tell each other.
 class Order {
  public:
   int new_chain() {

@@ -38,8 +38,7 @@ Detector& detector() {
 /// Of two launches, copies or fills: how to order them.
 constexpr const char* kOrderThem =
     "nothing orders the two: let the later stream wait for an event that is recorded after the earlier work (a block "
-    "of a pool "
-    "that another stream gets next needs that too), or let the host wait";
+    "of a pool that another stream gets next needs that too), or let the host wait";
 
 [[noreturn]] void tell(const race::Finding& f, const char* memory, const std::string& where, std::uint32_t code) {
   Block& b = *running_block();
@@ -49,8 +48,9 @@ constexpr const char* kOrderThem =
         code, f.code, f.other);
   if (f.thread < 0) b.fault_at(cat(f.what, ", at byte ", f.byte), code, 0, "");
   const char* const remedy =
-      f.block >= 0 ? "give every block a place of its own, or hand over: write, __syncthreads(), one thread "
-                     "__threadfence() and atomicAdd(); the last block __threadfence(), then reads"
+      f.block >= 0 && detector().cooperative ? "a grid_barrier() is missing between the two"
+      : f.block >= 0 ? "give every block a place of its own, or hand over: write, __syncthreads(), one thread "
+                       "__threadfence() and atomicAdd(); the last block __threadfence(), then reads"
       : f.thread / 32 == b.current() / 32 ? "a __syncwarp() or __syncthreads() is missing between the two"
                                           : "a __syncthreads() is missing between the two";
   const std::string other = f.block >= 0 ? cat("block ", f.block, ", thread ", f.thread) : cat("thread ", f.thread);
@@ -72,7 +72,9 @@ bool is_index_variable(const void* p) {
       b.fault_at(cat("an access to a local variable of thread ", t,
                      ": locals are private to a thread; exchange values by shuffles or shared memory"),
                  code, 0, "");
-  b.fault_at("an access to host memory: is a host pointer inside the parameters?", code, 0, "");
+  b.fault_at(p ? "an access to host memory: is a host pointer inside the parameters?"
+               : "an access through a null pointer; is something missing in the parameters?",
+             code, 0, "");
 }
 
 void access(int thread, const void* p, std::size_t bytes, bool is_write, std::uint32_t code) {

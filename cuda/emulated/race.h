@@ -1,5 +1,5 @@
 // cuda/emulated/race.h - the race detector of the emulated device, in two halves: shared memory (threads of one block)
-// and device memory (blocks of one launch, and threads of one block).
+// and device memory (threads, blocks, and the work of different streams).
 //
 // With -fsanitize=thread the compiler puts a call before every memory access of a kernel file (__tsan_read4(address),
 // ...). libtsan is not linked; race.cpp defines the calls, and they come here. All kernels run on one OS thread in this
@@ -10,6 +10,9 @@
 // when their epochs differ, when the thread is the same, or when the warp is the same and the warp epochs differ.
 // Shuffles, votes and tensor-core words order nothing, as CUDA says. Launches, copies and fills are ordered by their streams,
 // by events, and by waits of the host (order.h): where nothing orders two of them that touch one place, that is a race too.
+//
+// What it does not see: host functions on streams (call_host), which may be anything; values that the compiler keeps in
+// registers; of three unordered readers of one place one, when a write waits for the other two.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -176,13 +176,20 @@ void Streams::drain(StreamState& state) {
 
 void Streams::finish_quietly() noexcept {
   const std::lock_guard lock(mutex_);
-  try {
-    if (kept_fault_) return;
-    drain(main_);
-    for (const auto& s : streams_) drain(*s);
-    order_.host_waited_for_all();  // also for streams that are gone
-    host_waited();
-  } catch (...) { kept_fault_ = std::current_exception(); }
+  const auto finish = [&](StreamState& s) {
+    while (!s.queue.empty()) {
+      try {
+        drain(s);
+      } catch (...) {
+        if (!kept_fault_) kept_fault_ = std::current_exception();
+        if (!draw(s)) drop(s);  // a deadlock
+      }
+    }
+  };
+  finish(main_);
+  for (std::size_t i = 0; i < streams_.size(); ++i) finish(*streams_[i]);  // work may make streams
+  order_.host_waited_for_all();                                            // also for streams that are gone
+  host_waited();
 }
 
 void Streams::host_waited() {
@@ -222,7 +229,7 @@ void Streams::capture(Stream s, const std::function<void()>& body, GraphState& g
   try {
     body();
     check_joined(origin);
-    name_chains(graph);
+    if (watcher) name_chains(graph);
   } catch (...) {
     recording_ = nullptr;
     throw;
@@ -246,6 +253,7 @@ void Streams::name_chains(GraphState& graph) {
 void Streams::replay(const GraphState& graph, Stream s) {
   const std::lock_guard lock(mutex_);
   StreamState& state = find(s);
+  wait(s, graph.replayed);  // one recording plays once at a time, whatever streams it is played on
   std::vector<Moment> moments(graph.steps.size());
   if (watcher) {  // a recording begins when all before it is over, and is over when all of it is
     const Behind before = state.behind;
@@ -259,6 +267,7 @@ void Streams::replay(const GraphState& graph, Stream s) {
   const Settings& now = settings();
   for (const int i : graph.order(now.lazy, now.stream_seed + ++draws_))
     put(state, {graph.steps[std::size_t(i)].operation, nullptr, nullptr, 0, moments[std::size_t(i)]});
+  record(graph.replayed, s);
 }
 
 }  // namespace eg::emulated

@@ -80,6 +80,7 @@ struct GraphState {
     int chain = 0;  // a step continues the chain of the first step before it that has no other to continue it
   };
   std::vector<Step> steps;
+  std::shared_ptr<EventState> replayed = std::make_shared<EventState>();
   /// An order that respects every dependency: the recorded one, or one drawn from the seed.
   std::vector<int> order(bool random, std::uint64_t seed) const;
 };

@@ -152,9 +152,8 @@ void compute_wait(Deposit* lanes, unsigned) {
     }
     if (read_operands(o, first, false, [](bool, const char*, int, int) {}) != o.hash)
       b.fault(
-          "warpgroup_wait: the operands of this product changed while it was in flight; wait for its group, then pass "
-          "a "
-          "barrier, before they are overwritten",
+          "warpgroup_wait: the operands of this product changed while it was in flight; wait for its group, then "
+          "pass a barrier, before they are overwritten",
           o.file, o.line);
   }
   all.resize(kept);

@@ -119,6 +119,8 @@ __global__ void __launch_bounds__(kPlantedThreads) planted_device(const PlantedP
     }
   } else if constexpr (kBug == Bug::misaligned_store) {
     if (t == 3) store_vec(s.v + (kFixed ? 8 : 9), Vec<float, 4>{{mine, mine, mine, mine}});
+  } else if constexpr (kBug == Bug::null_pointer_in_parameters) {
+    if (!kFixed && t == 0) result = p.nothing[0] * 0.0f + mine;
   } else if constexpr (kBug == Bug::host_pointer_in_parameters) {
     if (!kFixed && t == 2) result = p.host[0] * 0.0f + mine;
   } else if constexpr (kBug == Bug::local_of_another_thread) {
@@ -173,6 +175,7 @@ PlantedKernel pick(Bug bug) {
     EVERGRAD_PICK(mma_by_some_lanes)
     EVERGRAD_PICK(misaligned_vector)
     EVERGRAD_PICK(misaligned_store)
+    EVERGRAD_PICK(null_pointer_in_parameters)
     EVERGRAD_PICK(host_pointer_in_parameters)
     EVERGRAD_PICK(local_of_another_thread)
     EVERGRAD_PICK(shift_too_far)

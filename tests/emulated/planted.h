@@ -53,8 +53,10 @@ enum class Bug : int {
   deserted_grid_barrier,
   half_grid_barrier,
   divergent_grid_barrier,
+  fault_behind_grid_barrier,
   grid_barrier_of_ordinary_launch,
   waits_for_another_block,
+  null_pointer_in_parameters,
   host_pointer_in_parameters,
   local_of_another_thread,
   shift_too_far
@@ -68,8 +70,9 @@ struct PlantedParams {
   float* rows;      // n floats, and
   float* totals;    // 64: over the blocks' rows, by the last block of some ticket kernels
   unsigned* ticket;
-  const float* host;   // a pointer to host memory
-  const float* freed;  // n floats that were given back
+  const float* nothing;  // null
+  const float* host;     // a pointer to host memory
+  const float* freed;    // n floats that were given back
   std::int64_t n;
   int one;  // 1, unknown to the compiler
 };
@@ -127,6 +130,7 @@ inline float expected(Bug bug, std::int64_t i, std::int64_t blocks) {
     case Bug::deserted_grid_barrier:
     case Bug::half_grid_barrier:
     case Bug::divergent_grid_barrier:
+    case Bug::fault_behind_grid_barrier:
     case Bug::grid_barrier_of_ordinary_launch: return float((i + kPlantedThreads) % n);
     case Bug::tail_mask_off_by_one: return -1.0f - float(first);
     // Two values of the matrix, 16 row + column: of its first quarter, and 1000 times one of its last quarter.

@@ -51,6 +51,8 @@ __global__ void __launch_bounds__(kPlantedThreads) planted_blocks_device(const P
       } else if (!wrong(Bug::no_grid_barrier)) {
         grid_barrier();
       }
+      if (kBug == Bug::fault_behind_grid_barrier && blockIdx.x == 3 && t == 7)  // while others wait at the next one
+        store_vec(p.partials + (kFixed ? 0 : 1), Vec<float, 4>{{0.0f, 0.0f, 0.0f, 0.0f}});
       sum += p.rows[next];
       if (!wrong(Bug::no_second_grid_barrier)) grid_barrier();
     }
@@ -94,6 +96,7 @@ PlantedKernel pick(Bug bug) {
     EVERGRAD_PICK(deserted_grid_barrier)
     EVERGRAD_PICK(half_grid_barrier)
     EVERGRAD_PICK(divergent_grid_barrier)
+    EVERGRAD_PICK(fault_behind_grid_barrier)
     EVERGRAD_PICK(grid_barrier_of_ordinary_launch)
     EVERGRAD_PICK(waits_for_another_block)
 #undef EVERGRAD_PICK

@@ -147,6 +147,32 @@ TEST_CASE("order: branches of a recording are as unordered as streams, at every 
   expect(true, "two pieces of work write one place", work(false));
 }
 
+TEST_CASE("order: one recording that is played on two streams plays once at a time") {
+  expect(false, "", [](const Place& p) {
+    Graph graph;
+    device().capture(
+        p.a, [&] { p.add(p.in, p.x, p.a), p.add(p.x, p.y, p.a); }, &graph);
+    device().replay(graph, p.a), device().replay(graph, p.b);
+    device().synchronize(p.a), device().synchronize(p.b);
+    device().destroy_graph(graph);
+  });
+}
+
+TEST_CASE("order: after a fault, freeing a block waits for all that is left, and nothing of it races with later work") {
+  const Restore restore;
+  for (int seed = 0; seed < 6; ++seed) {
+    emulated::settings().lazy = true, emulated::settings().stream_seed = std::uint64_t(seed);
+    const Place p;
+    // Two faults, on two streams, and work on a third that may still be waiting when the block goes.
+    for (const Stream s : {p.a, p.b}) device().call_host(s, "work", [] { fail(Kind::internal, "a fault"); });
+    p.add(p.in, p.x, {});
+    device().release(device().allocate(64));
+    CHECK(error_of([] { device().synchronize({}); }) == "a fault");
+    CHECK(error_of([&] { p.add(p.x, p.y, p.a), device().synchronize(p.a); }) == "no error");
+    CHECK(p.y.values(p.a)[0] == 2.0f);
+  }
+}
+
 TEST_CASE("order: a block of a pool that another stream gets next is handed over by an event") {
   constexpr Device kEmulated{DeviceType::emulated, 0};
   register_device(kEmulated, &kernel_table(), &device());

@@ -21,7 +21,7 @@ SLACK = 25.0  # what a machine that is busy with other things may add
 COMMAND = ("train --stream procedural --image-size 8 --patch 4 --dim 16 --depth 2 --heads 2 --precision fp32 --threads 1 --classes 3 "
            "--train-limit 60 --test-limit 30 --augment none --batch 12 --method arrow:window=4 --checkpoint-seconds 0.1 "
            f"--step-deadline {DEADLINE}")
-EPOCHS = 400  # of five steps: seconds, even on an idle machine
+EPOCHS = 200  # of five steps: a second or two, on an idle machine
 MOMENTS = random.Random(20)
 
 

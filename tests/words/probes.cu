@@ -170,6 +170,15 @@ __global__ void fast_device(const FastProbe p) {
   p.out[4 * i + 3] = reciprocal_fast(x);
 }
 
+__global__ void pause_device(const PauseProbe p) {
+  unsigned got = 0;
+  if (threadIdx.x == blockDim.x - 1) atomicExch(p.flag, 41u);
+  if (threadIdx.x == 0) {
+    while ((got = atomicAdd(p.flag, 0u)) == 0) spin_pause();
+    p.out[0] = got + 1;
+  }
+}
+
 __global__ void grid_device(const GridProbe p) {
   Counted& s = static_shared<Counted>();
   const unsigned i = blockIdx.x * blockDim.x + threadIdx.x, n = gridDim.x * blockDim.x;
@@ -203,5 +212,6 @@ void (*wide_probe())(WideProbe) { return &wide_device; }
 void (*philox_probe())(PhiloxProbe) { return &philox_device; }
 void (*fast_probe())(FastProbe) { return &fast_device; }
 void (*grid_probe())(GridProbe) { return &grid_device; }
+void (*pause_probe())(PauseProbe) { return &pause_device; }
 
 }  // namespace eg::EVERGRAD_BACKEND

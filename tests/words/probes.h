@@ -100,6 +100,10 @@ struct GridProbe {
   float *between, *out;  // [blocks][threads]; [blocks][threads] and [blocks]
   int rounds;
 };
+/// Thread 0 pauses until the last thread, in another warp, has set the flag to 41; out[0] = the flag + 1.
+struct PauseProbe {
+  unsigned *flag, *out;
+};
 
 void (*shuffle_probe())(ShuffleProbe);
 void (*vote_probe())(VoteProbe);
@@ -116,5 +120,6 @@ void (*wide_probe())(WideProbe);
 void (*philox_probe())(PhiloxProbe);
 void (*fast_probe())(FastProbe);
 void (*grid_probe())(GridProbe);
+void (*pause_probe())(PauseProbe);
 
 }  // namespace eg::EVERGRAD_BACKEND

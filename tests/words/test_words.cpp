@@ -219,6 +219,16 @@ TEST_CASE("words: sums and maxima over warps and blocks follow the xor tree, to 
   }
 }
 
+TEST_CASE("words: a thread that pauses goes on when another of its block has done what it waits for") {
+  const Restore restore;
+  for (int order = 0; order < kOrders; ++order) {
+    use_schedule(order);
+    const Array<unsigned> flag(1), out(1);
+    launch("pause", pause_probe(), dim3(1), dim3(64), 0, {}, PauseProbe{flag.data(), out.data()});
+    CHECK(out.values() == std::vector<unsigned>{42});
+  }
+}
+
 TEST_CASE("words: blocks of a cooperative launch meet, again and again, as many as the device holds") {
   const Restore restore;
   constexpr int kRounds = 3;
@@ -244,6 +254,18 @@ TEST_CASE("words: blocks of a cooperative launch meet, again and again, as many 
                            GridProbe{in.data(), between.data(), out.data(), kRounds});
         CHECK(out.values() == wanted);
       }
+      const Array<float> out(n + blocks);
+      Graph graph;
+      REQUIRE(device().capture(
+          {},
+          [&] {
+            launch_cooperative("grid", grid_probe(), dim3(unsigned(blocks)), dim3(threads), 0, {},
+                               GridProbe{in.data(), between.data(), out.data(), kRounds});
+          },
+          &graph));
+      for (int i = 0; i < 2; ++i) device().replay(graph, {});
+      CHECK(out.values() == wanted);
+      device().destroy_graph(graph);
     }
   }
 }
