@@ -205,7 +205,7 @@ void add_machine_options(CLI::App& sub, MachineOptions& o) {
          "--kernels", o.kernels,
          "cuda, emulated: hand (evergrad's own, by a rule), library (cuBLASLt's products and cuDNN's attention where "
          "they have the operation), or auto: the fastest of all, measured once per shape and then kept by the run "
-         "(several ranks: hand)")
+         "(several ranks: what a run of one rank has measured)")
       ->capture_default_str()
       ->check(CLI::IsMember({"hand", "library", "auto"}))
       ->group(group);

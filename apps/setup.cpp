@@ -15,17 +15,15 @@
 namespace eg {
 namespace {
 
-/// Measuring is left out where it says nothing (the emulated device), and where every rank would measure for itself: their
-/// choices, and with them the bits of a resumed run, could not be kept in one file.
-KernelMode resolve_kernels(const MachineOptions& o, Device device, int ranks) {
+/// Where measuring says nothing (the emulated device) `auto` is `hand`.
+KernelMode resolve_kernels(const MachineOptions& o, Device device) {
   const KernelMode mode = parse_kernel_mode(o.kernels);
   check(!o.deterministic || mode != KernelMode::library, Kind::usage, [] {
     return std::string(
         "--deterministic takes evergrad's own kernels, --kernels library others; leave out one of the two");
   });
   if (device.is_host() || o.deterministic) return KernelMode::hand;
-  const bool measures = kernel_choices(device).can_measure() && ranks == 1;
-  return mode == KernelMode::automatic && !measures ? KernelMode::hand : mode;
+  return mode == KernelMode::automatic && !kernel_choices(device).can_measure() ? KernelMode::hand : mode;
 }
 
 }  // namespace
@@ -39,8 +37,9 @@ ResolvedMachine resolve_machine(const MachineOptions& o, int ranks) {
   m.record_steps = !o.no_graph, m.deterministic = o.deterministic;
   m.device = parse_device(o.device);
   kernels(m.device);  // throws when the device is not here
-  m.kernels = resolve_kernels(o, m.device, ranks);
-  if (!m.device.is_host()) kernel_choices(m.device).start({.mode = m.kernels, .cache = cache_folder()});
+  m.kernels = resolve_kernels(o, m.device);
+  if (!m.device.is_host())
+    kernel_choices(m.device).start({.mode = m.kernels, .cache = cache_folder(), .measures = ranks == 1});
   m.precision = o.precision;
   if (o.precision == "auto") {
     const cpu::Features& f = cpu::features();

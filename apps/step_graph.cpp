@@ -31,18 +31,19 @@ void StepGraph::record(Recorded& r, const Body& body) {
   r.outputs = {};  // their memory belongs to the step that is recorded now
   bool recorded = false;
   std::string why = "the device does not record";
+  bool fault = false;
   if (dog_) dog_->capture_begins();
   try {
     recorded = runtime(device_).capture(
         {}, [&] { body(r.inputs, r.outputs); }, &r.graph);
   } catch (const Error& e) {
-    if (e.kind == Kind::internal) {  // a fault of work from before, which recording waited for
-      if (dog_) dog_->capture_ends();
-      throw;
-    }
     why = e.what();
+    fault = e.kind == Kind::internal;
   }
   if (dog_) r.collectives = dog_->capture_ends();
+  // A fault of work from before, which recording waited for, is no reason to go on without one. After it a GPU refuses all.
+  check(!fault, Kind::internal, [&] { return why; });
+  if (!recorded) runtime(device_).synchronize({});
   if (agree_ && agree_(!recorded) && recorded) {
     runtime(device_).destroy_graph(r.graph);
     r.graph = {}, recorded = false, why = "another rank could not record it";

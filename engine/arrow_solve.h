@@ -15,7 +15,7 @@
 
 namespace eg {
 
-/// ArrowSolve (kernels_arrow.h) as plain pointers.
+/// One system of ArrowSolve (kernels_arrow.h) as plain pointers.
 struct ArrowSolveInput {
   const double* grams;  // [tensors, W+1, W+1]
   const double* dots;   // [tensors, W+4], or null: the closed form
@@ -278,7 +278,8 @@ EVERGRAD_HD void arrow_solve_step(const Team& team, const ArrowSolveInput& a, vo
 
 /// The same on the host, for both host tables.
 struct ArrowSolve;
+struct ArrowSystem;
 void arrow_solve_on_host(const ArrowSolve& a);
-ArrowSolveInput arrow_solve_input(const ArrowSolve& a);
+ArrowSolveInput arrow_solve_input(const ArrowSolve& a, const ArrowSystem& system);
 
 }  // namespace eg

@@ -84,13 +84,15 @@ void KernelChoices::start(Start start) {
                  ", and this build has no such kernel (it has: ", joined(names_),
                  "); build evergrad with the library that has it, or begin a new run with another --out");
     });
-  check(start.mode != KernelMode::automatic || clock_, Kind::usage, [] {
+  check(start.mode != KernelMode::automatic || !start.measures || clock_, Kind::usage, [] {
     return std::string("--kernels auto measures, and this device has no clock; use --kernels hand or library");
   });
   start_ = std::move(start);
   index_.clear(), made_.clear(), cached_.clear(), pinned_.clear();
   for (std::size_t i = 0; i < start_.pinned.size(); ++i) pinned_[start_.pinned[i].call] = i;
-  if (start_.mode == KernelMode::automatic) {
+  if (start_.mode == KernelMode::automatic && start_.known) {
+    cached_ = *start_.known;
+  } else if (start_.mode == KernelMode::automatic) {
     CachedChoices cached = read_kernel_cache(start_.cache, identity_);
     if (!cached.damage.empty()) warn(cat("the measurements of kernels in ", cached.damage, "; they are taken anew"));
     cached_ = std::move(cached.chosen);
@@ -142,9 +144,10 @@ KernelChoice KernelChoices::decide(const std::string& call, std::span<const Kern
   if (start_.mode != KernelMode::automatic || recording) return {call, all[0].name, "rule", {}};
   if (const auto at = cached_.find(call); at != cached_.end()) {
     if (place_of(at->second, all)) return {call, at->second, "cache", {}};  // choose() looks whether it is trusted
-    warn(cat("the kernel '", at->second, "', once measured as the fastest for ", call,
-             ", is not in this build; it is measured anew"));
+    warn(cat("the kernel '", at->second, "', once measured as the fastest for ", call, ", is not possible here; ",
+             start_.measures ? "it is measured anew" : "our own rule decides"));
   }
+  if (!start_.measures) return {call, all[0].name, "rule", {}};
   return measure(call, all, trial);
 }
 

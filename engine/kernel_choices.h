@@ -12,6 +12,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -75,10 +76,12 @@ class KernelChoices {
   using MakeTrial = std::function<std::unique_ptr<KernelTrial>()>;
   struct Start {
     KernelMode mode = KernelMode::hand;
-    std::filesystem::path cache;                        // folder of measurements of earlier runs; empty: none
-    std::vector<KernelChoice> pinned;                   // taken whatever the mode is
-    std::function<void(const KernelChoice&)> chosen;    // called before the choice is used for the first time
-    std::function<void(const std::string& text)> warn;  // empty: standard error
+    std::filesystem::path cache;  // folder of measurements of earlier runs; empty: none
+    bool measures = true;         // false: `automatic` takes what is known from earlier runs, and else the rule
+    std::optional<std::map<std::string, std::string>> known;  // call -> implementation, instead of what the cache holds
+    std::vector<KernelChoice> pinned;                         // taken whatever the mode is
+    std::function<void(const KernelChoice&)> chosen;          // called before the choice is used for the first time
+    std::function<void(const std::string& text)> warn;        // empty: standard error
   };
 
   /// What the backend says once: the names of all implementations in this build, what the measurements hold for (card,

@@ -28,17 +28,21 @@ struct ArrowObserve {
   TensorView dots;
 };
 
-/// Commits the observed slot of one group and solves (alpha I + beta/D K) c = e_newest in double (Cholesky; on failure
+/// What a solve needs of one group.
+struct ArrowSystem {
+  TensorView grams;             // f64 [T, W+1, W+1]: the Gram matrices of the group's tensors
+  TensorView dots;              // f64 [T, W+4], only in the general form
+  std::int64_t parameters = 0;  // P of the group, for relative damping over all dimensions
+  ArrowState* state = nullptr;
+};
+/// For each group: commits the observed slot and solves (alpha I + beta/D K) c = e_newest in double (Cholesky; on failure
 /// alpha x10 up to 5 times, then u = g / alpha). K = sum over the group's tensors of gram, scaled by the clip
 /// factors. A zero gradient carries no direction: nothing is committed and the step is 0.
 struct ArrowSolve {
-  TensorView grams;             // f64 [T, W+1, W+1]: the Gram matrices of the group's tensors
-  TensorView dots;              // f64 [T, W+4], only in the general form
-  double vector_mu = 0.0;       // general form: v = vector_mu v + clip g
-  std::int64_t parameters = 0;  // P of the group, for relative damping over all dimensions
+  std::span<const ArrowSystem> systems;
+  double vector_mu = 0.0;  // general form: v = vector_mu v + clip g
   ArrowOptions options;
   const StepRecord* step = nullptr;
-  ArrowState* state = nullptr;
 };
 
 /// One contiguous run of parameters that belongs to a group: a matrix, or the q, k or v third of a fused one.

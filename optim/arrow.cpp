@@ -12,6 +12,7 @@
 
 #include <algorithm>
 #include <map>
+#include <span>
 #include <vector>
 
 #include "engine/side_stream.h"
@@ -77,7 +78,8 @@ class Arrow final : public Optimizer {
   std::int64_t sums_of(const Group& g) const;
   void build_group(Group& g, std::int64_t at);
   void observe(Group& g, std::size_t index, Stream stream);
-  void solve(Group& g, const StepContext& ctx, Stream stream);
+  void solve(std::span<const Group> groups, const StepContext& ctx, Stream stream);
+  void advance_base(const Group& g, const StepContext& ctx, Stream stream);
   void update_group(Group& g, const StepContext& ctx, Stream stream);
   void add_up_windows(Stream stream);
   void add_up_base_norms(Stream stream);
@@ -229,29 +231,35 @@ void Arrow::on_gradient_final(int block, StepContext& ctx) {
       if (!forked) side = observing_.fork(ctx.stream), forked = true;
       observe(g, i, side);
     }
-    if (s_.in_backward && g.first_block == block) solve(g, ctx, side), update_group(g, ctx, side);
+    if (s_.in_backward && g.first_block == block) solve({&g, 1}, ctx, side), update_group(g, ctx, side);
   }
 }
 
-/// The coefficients of the group's step, and the base's direction where something is measured by it.
-void Arrow::solve(Group& g, const StepContext& ctx, Stream stream) {
-  ArrowState* const state = state_of(g);
+/// The coefficients of the groups' steps, and the base's direction where something is measured by it.
+void Arrow::solve(std::span<const Group> groups, const StepContext& ctx, Stream stream) {
+  std::vector<ArrowSystem> systems;
+  for (const Group& g : groups)
+    systems.push_back({.grams = g.all_grams.view(),
+                       .dots = g.all_dots ? g.all_dots.view() : TensorView{},
+                       .parameters = g.parameters,
+                       .state = state_of(g)});
   EVERGRAD_CALL(device_, arrow_solve,
-                ArrowSolve{.grams = g.all_grams.view(),
-                           .dots = g.all_dots ? g.all_dots.view() : TensorView{},
+                ArrowSolve{.systems = systems,
                            .vector_mu = s_.precondition_momentum ? s_.momentum : 0.0,
-                           .parameters = g.parameters,
                            .options = s_.solve,
-                           .step = ctx.device_step,
-                           .state = state},
+                           .step = ctx.device_step},
                 stream);
-  if (!needs_base()) return;
+  if (needs_base())
+    for (const Group& g : groups) advance_base(g, ctx, stream);
+}
+
+void Arrow::advance_base(const Group& g, const StepContext& ctx, Stream stream) {
   for (const auto* const targets : {&g.base_others, &g.base_summed})  // the norm is the last call's
     if (!targets->empty() || targets == &g.base_summed)
       EVERGRAD_CALL(device_, arrow_base,
                     ArrowBase{.targets = *targets,
                               .step = ctx.device_step,
-                              .state = state,
+                              .state = state_of(g),
                               .slot = kArrowSlot,
                               .beta1 = s_.beta1,
                               .beta2 = s_.beta2,
@@ -352,7 +360,7 @@ void Arrow::step(StepContext& ctx) {
   observing_.join(ctx.stream);
   if (!s_.in_backward) {
     if (summed_) add_up_windows(ctx.stream);
-    for (Group& g : groups_) solve(g, ctx, ctx.stream);
+    solve(groups_, ctx, ctx.stream);
     if (summed_ && needs_base()) add_up_base_norms(ctx.stream);
     for (Group& g : groups_) update_group(g, ctx, ctx.stream);
   }

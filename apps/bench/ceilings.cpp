@@ -13,6 +13,7 @@
 
 #include "engine/ladder.h"
 #include "engine/parallel.h"
+#include "engine/rng.h"
 #include "engine/tensor.h"
 
 #if defined(__x86_64__)
@@ -127,7 +128,14 @@ Ceilings of_device(Device device, double seconds) {
   const std::size_t bytes = cuda ? std::size_t(1) << 30 : std::size_t(1) << 24;  // past a GPU's second-level cache
   const int copies = cuda ? 10 : 1;
   const std::int64_t n = std::int64_t(bytes);
-  const Tensor from = Tensor::zeros({n}, DType::u8, device), to = Tensor::zeros({n}, DType::u8, device);
+  const Tensor from = Tensor::empty({n}, DType::u8, device), to = Tensor::zeros({n}, DType::u8, device);
+  // Random bytes, since memory may be quicker with zeros: a mebibyte of them, doubled on the device.
+  std::vector<std::uint32_t> some(std::size_t(1) << 18);
+  for (std::size_t i = 0; i < some.size(); ++i) some[i] = key(1, "bench", "copy").bits(i);
+  std::size_t filled = some.size() * sizeof some[0];
+  runtime(device).copy_from_host(from.data(), some.data(), filled, {});
+  for (; filled < bytes; filled *= 2)
+    runtime(device).copy_within(static_cast<char*>(from.data()) + filled, from.data(), filled, {});
   runtime(device).synchronize({});
   Ceilings c;
   c.unit = "device copy";

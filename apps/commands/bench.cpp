@@ -129,7 +129,10 @@ int bench(const BenchOptions& o) {
                                    {"bound", r.bound},
                                    {"ceiling_share", r.ceiling_share}});
     }
-    std::cout << table.text() << "A share above 100% means that the data stayed in the caches.\n\n";
+    std::cout << table.text() << "A share above 100% means that the data stayed in the caches"
+              << (machine.device.type == DeviceType::cuda
+                      ? ", or that a product by warpgroups went past the ceiling of mma.sync.\n\n"
+                      : ".\n\n");
   }
   if (!o.kernels_only) {
     TextTable table({"training step", "ms", "images/s", "GFLOP/s", "of ceiling", "memory MiB", "predicted MiB"});

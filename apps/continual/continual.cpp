@@ -76,7 +76,7 @@ class Benchmark {
     else if (first())
       config.write(folder.config());
     folder_ = &folder;
-    kernels_.emplace(folder.config(), plan_.machine().device, plan_.machine().kernels, first());
+    kernels_.emplace(folder.config(), plan_.machine().device, plan_.machine().kernels, *ranks_);
     Checkpoints checkpoints = open_checkpoints(folder, *ranks_);
     checkpoints_ = &checkpoints;
     keep_records(*ranks_, folder.path());

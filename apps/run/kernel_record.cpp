@@ -2,6 +2,8 @@
 #include "apps/run/kernel_record.h"
 
 #include <algorithm>
+#include <map>
+#include <nlohmann/json.hpp>
 #include <variant>
 
 #include "apps/run/config.h"
@@ -38,11 +40,28 @@ std::vector<std::string> lines_of(const Config& config, const std::filesystem::p
 
 }  // namespace
 
-KernelRecord::KernelRecord(std::filesystem::path config, Device device, KernelMode mode, bool writes)
-    : config_(std::move(config)), device_(device), writes_(writes) {
+namespace {
+
+/// What the first rank's cache holds for its device, on all ranks; nothing where one of them has another device.
+std::map<std::string, std::string> known_to_all(Device device, Collectives& ranks) {
+  const std::string& identity = kernel_choices(device).identity();
+  nlohmann::json mine{{"identity", identity}};
+  if (ranks.rank() == 0) mine["chosen"] = read_kernel_cache(cache_folder(), identity).chosen;
+  const std::vector<std::string> all = ranks.all_gather_bytes(mine.dump());
+  for (const std::string& other : all)
+    if (nlohmann::json::parse(other).at("identity") != identity) return {};
+  return nlohmann::json::parse(all[0]).at("chosen");
+}
+
+}  // namespace
+
+KernelRecord::KernelRecord(std::filesystem::path config, Device device, KernelMode mode, Collectives& ranks)
+    : config_(std::move(config)), device_(device), writes_(ranks.rank() == 0) {
   if (device_.is_host()) return;
   KernelChoices::Start start;
   start.mode = mode, start.cache = cache_folder();
+  if (ranks.size() > 1 && mode == KernelMode::automatic)
+    start.measures = false, start.known = known_to_all(device_, ranks);
   std::error_code error;
   if (mode != KernelMode::hand && std::filesystem::exists(config_, error)) {
     const Config c = Config::read(config_);

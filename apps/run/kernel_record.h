@@ -9,15 +9,18 @@
 #include <string>
 #include <vector>
 
+#include "engine/collectives/collectives.h"
 #include "engine/kernel_choices.h"
 
 namespace eg {
 
 class KernelRecord {
  public:
-  /// Begins the choices of this run. `config`: its config.toml, whose choices hold. Only one rank `writes`. Throws
-  /// Error{usage} that names a kernel of the file which this build lacks, Error{format} for an entry that is none.
-  KernelRecord(std::filesystem::path config, Device device, KernelMode mode, bool writes);
+  /// Begins the choices of this run. `config`: its config.toml, whose choices hold; the first of the ranks writes them. Several
+  /// ranks measure nothing, because each would for itself and no file could hold all their choices: they take what a run of one
+  /// rank has measured, as the first rank finds it in its cache, and the rule elsewhere. Throws Error{usage} that names a kernel of
+  /// the file which this build lacks, Error{format} for an entry that is none. All ranks call it together.
+  KernelRecord(std::filesystem::path config, Device device, KernelMode mode, Collectives& ranks);
   ~KernelRecord();
   KernelRecord(const KernelRecord&) = delete;
   KernelRecord& operator=(const KernelRecord&) = delete;

@@ -80,7 +80,7 @@ class Training {
       check_resumable(folder_, config_);
     else if (first())
       config_.write(folder_.config());
-    kernels_.emplace(folder_.config(), machine_.device, machine_.kernels, first());
+    kernels_.emplace(folder_.config(), machine_.device, machine_.kernels, *ranks_);
     checkpoints_.emplace(open_checkpoints(folder_, *ranks_));
     keep_records(*ranks_, folder_.path());
     trainer_.emplace(settings_);

@@ -16,7 +16,8 @@
 namespace eg::cuda_backend {
 namespace {
 
-/// Enough that the launches of a short kernel queue up and the GPU, not the host, is what is timed.
+/// Of one measurement. Recorded and played at once, as in a step: launched one by one, short kernels wait for the host, and it is
+/// the host that would be timed.
 constexpr int kLaunches = 8;
 
 class TimedEvent {
@@ -32,12 +33,24 @@ class TimedEvent {
 };
 
 double milliseconds(const std::string&, const std::string&, Stream stream, const std::function<void()>& work) {
+  DeviceRuntime& r = runtime(current_device());
   const TimedEvent begin, end;
-  work();  // whatever the one before left in the caches
+  work();  // whatever the one before left in the caches; and memory that it asks for, which a recording may not
+  const auto launches = [&] {
+    for (int i = 0; i < kLaunches; ++i) work();
+  };
+  Graph graph;
+  try {
+    r.capture(stream, launches, &graph);
+  } catch (const Error&) {  // it cannot be recorded, so a step that takes it is not recorded either
+    r.synchronize(stream);
+  }
+  if (graph.handle) r.replay(graph, stream);  // the first time it is also brought to the device
   check_cuda(cudaEventRecord(begin.get(), cuda_stream(stream)), "recording the begin of a measurement");
-  for (int i = 0; i < kLaunches; ++i) work();
+  graph.handle ? r.replay(graph, stream) : launches();
   check_cuda(cudaEventRecord(end.get(), cuda_stream(stream)), "recording the end of a measurement");
   check_cuda(cudaEventSynchronize(end.get()), "waiting for a measurement");
+  r.destroy_graph(graph);
   float total = 0.0f;
   check_cuda(cudaEventElapsedTime(&total, begin.get(), end.get()), "reading the time of a measurement");
   return double(total) / kLaunches;

@@ -8,10 +8,9 @@ namespace eg::cuda_backend {
 namespace {
 
 __global__ void __launch_bounds__(32) count_up_device(const CountUpParams p) {
-  // One writer on one stream: a plain addition is enough. The fence shows the host what came before first.
+  // Collectives of several streams may end at the same time. The fence shows the host what came before first.
   __threadfence_system();
-  volatile unsigned long long* const counter = p.counter;
-  *counter = *counter + 1;
+  if (threadIdx.x == 0) atomicAdd_system(p.counter, 1ull);
 }
 
 }  // namespace

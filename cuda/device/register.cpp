@@ -11,11 +11,19 @@
 namespace eg {
 
 void register_gpus() {
+  // Nothing here makes a context on a GPU: whoever computes on another one, or on none, leaves it alone. A GPU that does not even
+  // say what it is is left out, and the others serve.
   for (int i = 0; i < cuda_backend::device_count(); ++i) {
-    register_device({DeviceType::cuda, i}, &cuda_backend::kernel_table(), &cuda_backend::device_runtime(i),
+    const Device device{DeviceType::cuda, i};
+    try {
+      cuda_backend::describe_kernel_choices(i);
+      set_bus_id(device, cuda_backend::bus_id(i));
+    } catch (const Error& e) {
+      register_absence(DeviceType::cuda, cat(device, " does not answer: ", e.what()));
+      continue;
+    }
+    register_device(device, &cuda_backend::kernel_table(), &cuda_backend::device_runtime(i),
                     &cuda_backend::device_ladders());
-    cuda_backend::describe_kernel_choices(i);
-    set_bus_id({DeviceType::cuda, i}, cuda_backend::bus_id(i));
   }
   if (const std::string why = cuda_backend::why_no_device(); !why.empty())
     register_absence(DeviceType::cuda, cat("in this build, but no GPU can be used here: ", why));

@@ -47,12 +47,16 @@ class Pinned {
 
 class Runtime final : public DeviceRuntime {
  public:
-  explicit Runtime(int index) : index_(index) {
-    use();
-    check_cuda(cudaStreamCreateWithFlags(&main_, cudaStreamNonBlocking), "creating a stream");
-    check_cuda(cudaGetDeviceProperties(&properties_, index), "asking for the device's properties");
+  /// Asks nothing of the device: a context takes hundreds of megabytes of it, and every process registers every GPU.
+  explicit Runtime(int index) : index_(index) {}
+  /// The stream that a null handle stands for.
+  cudaStream_t main() const {
+    std::call_once(made_, [this] {
+      use();
+      check_cuda(cudaStreamCreateWithFlags(&main_, cudaStreamNonBlocking), "creating a stream");
+    });
+    return main_;
   }
-  cudaStream_t main() const { return main_; }
 
   void* allocate(std::size_t bytes) override {
     if (bytes == 0) return nullptr;
@@ -113,7 +117,11 @@ class Runtime final : public DeviceRuntime {
     return {s};
   }
   void destroy_stream(Stream s) noexcept override {
-    if (s.handle) cudaStreamDestroy(static_cast<cudaStream_t>(s.handle));
+    if (!s.handle) return;
+    // A later stream may get this handle, and with it the scratch memory that kernels on this one still use.
+    cudaStreamSynchronize(static_cast<cudaStream_t>(s.handle));
+    cudaStreamDestroy(static_cast<cudaStream_t>(s.handle));
+    cudaGetLastError();
   }
   Event create_event() override {
     use();
@@ -197,19 +205,20 @@ class Runtime final : public DeviceRuntime {
     int driver = 0, toolkit = 0;
     cudaDriverGetVersion(&driver);
     cudaRuntimeGetVersion(&toolkit);
-    return cat(properties_.name, ", ", properties_.multiProcessorCount, " multiprocessors, ",
-               properties_.totalGlobalMem >> 30, " GiB, compute capability ", properties_.major, ".", properties_.minor,
-               ", driver ", driver / 1000, ".", driver % 1000 / 10, ", toolkit ", toolkit / 1000, ".",
-               toolkit % 1000 / 10);
+    cudaDeviceProp p{};
+    check_cuda(cudaGetDeviceProperties(&p, index_), "asking for the device's properties");
+    return cat(p.name, ", ", p.multiProcessorCount, " multiprocessors, ", p.totalGlobalMem >> 30,
+               " GiB, compute capability ", p.major, ".", p.minor, ", driver ", driver / 1000, ".", driver % 1000 / 10,
+               ", toolkit ", toolkit / 1000, ".", toolkit % 1000 / 10);
   }
 
  private:
   void use() const { check_cuda(cudaSetDevice(index_), "selecting the device"); }
-  cudaStream_t stream(Stream s) const { return s.handle ? static_cast<cudaStream_t>(s.handle) : main_; }
+  cudaStream_t stream(Stream s) const { return s.handle ? static_cast<cudaStream_t>(s.handle) : main(); }
 
   int index_;
-  cudaStream_t main_ = nullptr;  // lives as long as the process
-  cudaDeviceProp properties_{};
+  mutable std::once_flag made_;
+  mutable cudaStream_t main_ = nullptr;  // lives as long as the process
   std::array<Pinned, 3> pinned_;
   std::size_t next_ = 0;
   std::set<cudaEvent_t> timed_;

@@ -45,12 +45,21 @@ void arrow_observe(const ArrowObserve& a, Stream s) {
 }
 
 void arrow_solve(const ArrowSolve& a, Stream s) {
-  SolveParams p;
-  p.input = arrow_solve_input(a);
-  const std::size_t bytes = arrow_solve_bytes(a.options.window);
+  if (a.systems.empty()) return;
+  const std::size_t bytes = arrow_solve_bytes(a.options.window),
+                    together = min_of<std::size_t>(a.systems.size(), kSystemsPerLaunch);
   const bool fits = bytes <= most_shared_bytes();
-  p.memory = fits ? nullptr : static_cast<double*>(scratch(s, bytes).data);
-  launch("arrow_solve", solve_kernel(), dim3(1), dim3(kWarp), fits ? bytes : 0, s, p);
+  SolveParams p;
+  p.each = std::int64_t((bytes + sizeof(double) - 1) / sizeof(double));
+  p.memory = fits ? nullptr : static_cast<double*>(scratch(s, together * std::size_t(p.each) * sizeof(double)).data);
+  for (std::size_t first = 0; first < a.systems.size(); first += together) {
+    const std::size_t count = min_of(a.systems.size() - first, together);
+    for (std::size_t i = 0; i < count; ++i) {
+      const ArrowSolveInput in = arrow_solve_input(a, a.systems[first + i]);
+      p.shared = in, p.system[i] = {in.grams, in.dots, in.tensors, in.parameters, in.state};
+    }
+    launch("arrow_solve", solve_kernel(), dim3(unsigned(count)), dim3(kWarp), fits ? bytes : 0, s, p);
+  }
 }
 
 void arrow_base(const ArrowBase& a, Stream s) {

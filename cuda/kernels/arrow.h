@@ -20,9 +20,18 @@ struct ObserveParams {
   int slots, blocks;
   bool wide;
 };
+/// What a block solves.
+struct SolveSystem {
+  const double *grams, *dots;
+  std::int64_t tensors, parameters;
+  ArrowState* state;
+};
+inline constexpr int kSystemsPerLaunch = 64;
 struct SolveParams {
-  ArrowSolveInput input;
-  double* memory;  // arrow_solve_bytes; null: in shared memory
+  ArrowSolveInput shared;  // what all systems have alike
+  double* memory;          // arrow_solve_bytes for each; null: in shared memory
+  std::int64_t each;       // of them, in doubles
+  SolveSystem system[kSystemsPerLaunch];
 };
 
 struct Target {

@@ -4,8 +4,9 @@
 // Math     c = (alpha I + (beta/D) K)^-1 e_newest, in double, by the code that the host uses (engine/arrow_solve.h)
 // Traffic  the Gram matrices of a group's T tensors once, 8 T (W + 1)^2 bytes, and the state: some KiB
 // Work     W^3 / 3 FLOP, beside passes over all parameters
-// Mapping  one warp, whose lanes share out the sums of the Gram matrix over the tensors, the columns of the factorisation
-//          and K c; its working memory is shared memory where that suffices (window 8: 1.2 KiB, 64: 66)
+// Mapping  a block of one warp for each group, all groups in one launch: they have nothing in common, and one after the other
+//          they would stand between the gradient and the update. The lanes share out the sums of the Gram matrix over the
+//          tensors, the columns of the factorisation and K c; the working memory is shared memory where that suffices (window 8: 1.2 KiB, 64: 66)
 // Bits     the host's: a checkpoint goes on elsewhere with the same coefficients. The host is compiled without fused
 //          multiply-adds (-ffp-contract=off), so nvcc compiles this file with -fmad=false (cuda/device/CMakeLists.txt);
 //          its square root and division round as the host's. Only the exponential schedule of alpha calls pow, whose
@@ -28,7 +29,12 @@ struct SolveArena {
 };
 
 __global__ void __launch_bounds__(kWarp) solve_device(const SolveParams p) {
-  arrow_solve_step(SolvingWarp{int(threadIdx.x)}, p.input, p.memory ? p.memory : dynamic_shared<SolveArena>().memory);
+  const SolveSystem& mine = p.system[blockIdx.x];
+  ArrowSolveInput in = p.shared;
+  in.grams = mine.grams, in.dots = mine.dots, in.tensors = mine.tensors, in.parameters = mine.parameters;
+  in.state = mine.state;
+  double* const memory = p.memory ? p.memory + blockIdx.x * p.each : dynamic_shared<SolveArena>().memory;
+  arrow_solve_step(SolvingWarp{int(threadIdx.x)}, in, memory);
 }
 
 }  // namespace

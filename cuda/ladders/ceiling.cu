@@ -6,8 +6,9 @@
 //          can be faster.
 // Mapping  8 independent products a warp, 16 independent chains a thread, and more warps than a multiprocessor holds: one
 //          that waits for its last result leaves the unit to others
-// Limits   mma.sync is not all that Hopper has: wgmma, which none of our kernels uses, goes beyond this. All operands of
-//          the tensor cores are 1: a GPU that lowers its clock by the power it draws may be slower on changing numbers.
+// Limits   mma.sync is not all that Hopper has: products of warpgroups (matmul_warpgroup.cu, the libraries) go beyond this, so
+//          their share of it may pass 100%. All operands of the tensor cores are 1: a GPU that lowers its clock by the power it
+//          draws may be slower on changing numbers.
 #include "cuda/ladders/ladders.h"
 
 namespace eg::EVERGRAD_BACKEND {

@@ -131,12 +131,14 @@ TEST_CASE("arrow_solve: the device gives the reference's bits") {
             return sum;
           };
           ArrowSolve s;
-          s.grams = a.typed("grams", DType::f64, {3, slots, slots}, gram);
-          if (general) s.dots = a.typed("dots", DType::f64, {3, slots + 3}, between(0.5, 2.0));
-          s.parameters = 27, s.options.window = window, s.options.damping = damping;
+          ArrowSystem system;
+          system.grams = a.typed("grams", DType::f64, {3, slots, slots}, gram);
+          if (general) system.dots = a.typed("dots", DType::f64, {3, slots + 3}, between(0.5, 2.0));
+          system.parameters = 27;
+          s.options.window = window, s.options.damping = damping;
           s.options.warmup = ArrowWarmup::none, s.vector_mu = 0.9;
           if (damping == ArrowDamping::absolute && window == 40) s.options.alpha = 1e-18;
-          s.step = a.step_record(), s.state = a.arrow_state();
+          s.step = a.step_record(), system.state = a.arrow_state(), s.systems = {&system, 1};
           a.run(&KernelTable::arrow_solve, s);
           CHECK(a.state.committed == 1);
           CHECK((general || a.state.norm_sq_update > 0.0));
@@ -147,6 +149,58 @@ TEST_CASE("arrow_solve: the device gives the reference's bits") {
         CAPTURE(general);
         CHECK(solve(true) == solve(false));
       }
+}
+
+TEST_CASE("arrow_solve: systems that are solved together get the bits of each one alone") {
+  const Device device = device_under_test().device;
+  DeviceRuntime& r = runtime(device);
+  // More systems than one launch of a GPU takes; and a large window, which may need more than a block's shared memory.
+  for (const auto& [count, window] : {std::pair<std::size_t, int>{66, kWindow}, {3, kArrowMaxWindow}}) {
+    CAPTURE(count);
+    const std::int64_t slots = window + 1;
+    StepRecord record;
+    fill_step(record);
+    const Tensor step = Tensor::empty({std::int64_t(sizeof record)}, DType::u8, device);
+    r.copy_from_host(step.data(), &record, sizeof record, {});
+    std::vector<Tensor> grams;
+    for (std::size_t i = 0; i < count; ++i) {
+      const Key k = key(5, "arrow_solve", "together", std::uint32_t(i));
+      std::vector<double> columns(std::size_t(slots) * 9), gram;
+      for (std::size_t j = 0; j < columns.size(); ++j) columns[j] = k.normal(j);
+      for (std::int64_t a = 0; a < slots; ++a)
+        for (std::int64_t b = 0; b < slots; ++b) {
+          double sum = 0.0;
+          for (std::int64_t p = 0; p < 9; ++p) sum += columns[std::size_t(9 * a + p)] * columns[std::size_t(9 * b + p)];
+          gram.push_back(sum);
+        }
+      grams.push_back(Tensor::from(gram, {1, slots, slots}, DType::f64, device));
+    }
+    ArrowState before;
+    fill_state(before, 2, window - 1);
+    for (std::int64_t j = kSlots; j < slots; ++j) before.clip[j] = 0.9;
+    const auto solve = [&](std::size_t at_once) {
+      const Tensor states = Tensor::empty({std::int64_t(count * sizeof before)}, DType::u8, device);
+      std::vector<ArrowState> host(count, before);
+      r.copy_from_host(states.data(), host.data(), states.bytes(), {});
+      std::vector<ArrowSystem> systems;
+      for (std::size_t i = 0; i < count; ++i)
+        systems.push_back({.grams = grams[i].view(),
+                           .parameters = std::int64_t(20 + i),
+                           .state = static_cast<ArrowState*>(states.data()) + i});
+      ArrowSolve s;
+      s.options.window = window, s.options.warmup = ArrowWarmup::none;
+      s.step = static_cast<const StepRecord*>(step.data());
+      for (std::size_t i = 0; i < count; i += at_once) {
+        s.systems = std::span(systems).subspan(i, std::min(at_once, count - i));
+        kernels(device).arrow_solve(s, {});
+      }
+      r.copy_to_host(host.data(), states.data(), states.bytes(), {});
+      r.synchronize({});
+      CHECK(std::all_of(host.begin(), host.end(), [](const ArrowState& a) { return a.committed == 1; }));
+      return std::string(reinterpret_cast<const char*>(host.data()), states.bytes());
+    };
+    CHECK(solve(count) == solve(1));
+  }
 }
 
 namespace {

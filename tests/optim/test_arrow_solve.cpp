@@ -45,14 +45,9 @@ TEST_CASE("arrow: the general form has its golden value for a vector outside the
                                  .state = &state,
                                  .vector = momentum.view(),
                                  .dots = dots.reshape({7}).view()});
+      const ArrowSystem system{.grams = gram.view(), .dots = dots.view(), .parameters = 2, .state = &state};
       EVERGRAD_CALL(d, arrow_solve,
-                    ArrowSolve{.grams = gram.view(),
-                               .dots = dots.view(),
-                               .vector_mu = mu,
-                               .parameters = 2,
-                               .options = options,
-                               .step = &step,
-                               .state = &state});
+                    ArrowSolve{.systems = {&system, 1}, .vector_mu = mu, .options = options, .step = &step});
       EVERGRAD_CALL(d, arrow_update,
                     ArrowUpdate{.targets = {&target, 1},
                                 .step = &step,
@@ -76,11 +71,11 @@ TEST_CASE("arrow: when the matrix is not positive definite alpha grows tenfold, 
       ArrowState state;
       state.filled = state.next = 1, state.clip[0] = 1.0;
       StepRecord step;
+      const ArrowSystem system{.grams = gram.view(), .state = &state};
       EVERGRAD_CALL(d, arrow_solve,
-                    ArrowSolve{.grams = gram.view(),
+                    ArrowSolve{.systems = {&system, 1},
                                .options = {.window = 2, .alpha = alpha, .beta = 2.0, .damping = ArrowDamping::absolute},
-                               .step = &step,
-                               .state = &state});
+                               .step = &step});
       return state;
     };
     const ArrowState saved = solve(0.01);  // 0.01, 0.1 and 1 fail

@@ -241,6 +241,29 @@ def gradients_travel_as_bf16(run):
     assert "reduce" in run.output, run.output
 
 
+def kernels_that_one_rank_has_measured(run):
+    """Ranks measure nothing: what one has found for the batch of each, in a cache, all of them take; else the rule decides."""
+    command = ("train --device emulated --precision bf16 --stream procedural --classes 2 --train-limit 16 --test-limit 4 --epochs 1 --image-size 8 --patch 4 "
+               "--dim 16 --depth 1 --heads 2 --threads 1 --method adamw --augment none --batch")
+    def products(folder):
+        """{call: kernel}"""
+        lines = [line for line in (folder / "config.toml").read_text().split('"') if line.startswith("matmul") and " = tile-" in line]
+        return dict(line.split(" = ") for line in lines)
+
+    chosen = {}
+    for name, cache in [("found", run.scratch / "measured"), ("nothing", run.scratch / "unmeasured")]:
+        clock = {"EVERGRAD_EMULATED": "fastest=tile-128", "EVERGRAD_CACHE": str(cache)}
+        if name == "found":
+            alone = products(run(f"{command} 4", 1, **clock))
+            assert set(alone.values()) == {"tile-128"}, f"one rank has not measured: {alone}"
+        chosen[name] = products(run(f"{command} 8", 2, **clock))
+        assert " measured " not in run.output, run.output
+    assert len(chosen["found"]) > 12 and chosen["found"].keys() == chosen["nothing"].keys(), chosen
+    for call, kernel in chosen["found"].items():  # tests are shared differently: two images a rank, which one rank has not met
+        assert kernel == ("tile-128" if call in alone else "tile-64"), f"{call} = {kernel}"
+    assert "tile-128" in chosen["found"].values() and set(chosen["nothing"].values()) == {"tile-64"}, chosen
+
+
 def the_emulated_device(run):
     """Recorded steps hold the collectives too: the same bits as without a recording, whenever each stream's work is done."""
     command = f"{CONTINUAL} arrow:window=4+cbp --device emulated --epochs 2 --train-limit 40 --test-limit 90"
@@ -261,6 +284,7 @@ def the_emulated_device(run):
     assert "not recorded" not in run.output, run.output
     for more in [{"EVERGRAD_EMULATED": "streams=lazy:2"}, {"EVERGRAD_EMULATED": "streams=lazy:5"}]:
         assert weights(run(short, 3, **more)) == weights(reference), "a rank without images: another order of streams gives other bits"
+    kernels_that_one_rank_has_measured(run)
     near(accuracies(recorded), accuracies(run(command)), "two emulated devices")
     bf16 = command.replace("fp32", "bf16")
     near(accuracies(run(bf16, 2)), accuracies(run(bf16)), "two emulated devices in bf16")
