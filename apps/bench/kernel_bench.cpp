@@ -73,12 +73,15 @@ class Bench {
   void products() {
     const std::int64_t r = s_.batch * s_.tokens, d = s_.dim, h = s_.hidden;
     const Tensor x = random({r, d}, x_), hidden = random({r, h}, x_), aux = random({r, h}, x_),
-                 wide = random({r, 3 * d}, x_);
-    const Tensor w1 = random({h, d}, x_, .05), w2 = random({d, h}, x_, .05), wqkv = random({3 * d, d}, x_, .05);
-    const Tensor b1 = random({h}, x_), bqkv = random({3 * d}, x_), db = make({h}, DType::f32),
-                 dwide = make({3 * d}, DType::f32);
-    const Tensor dw1 = make({h, d}, DType::f32), dwqkv = make({3 * d, d}, DType::f32);
-    const double e = x_bytes(), rd = double(r) * double(d), rh = double(r) * double(h), dh = double(d) * double(h);
+                 wide = random({r, 3 * d}, x_), y = random({r, d}, x_);
+    const Tensor w1 = random({h, d}, x_, .05), w2 = random({d, h}, x_, .05), wqkv = random({3 * d, d}, x_, .05),
+                 wproj = random({d, d}, x_, .05);
+    const Tensor b1 = random({h}, x_), bqkv = random({3 * d}, x_), b = random({d}, x_), db1 = make({h}, DType::f32),
+                 dbqkv = make({3 * d}, DType::f32), db = make({d}, DType::f32);
+    const Tensor dw1 = make({h, d}, DType::f32), dw2 = make({d, h}, DType::f32), dwqkv = make({3 * d, d}, DType::f32),
+                 dwproj = make({d, d}, DType::f32);
+    const double e = x_bytes(), rd = double(r) * double(d), rh = double(r) * double(h), dh = double(d) * double(h),
+                 dd = double(d) * double(d);
     time("matmul qkv", &KernelTable::matmul,
          Matmul{.a = x.view(),
                 .b = wqkv.view(),
@@ -86,7 +89,15 @@ class Bench {
                 .transpose_b = true,
                 .epilogue = Epilogue::bias,
                 .bias = bqkv.view()},
-         6 * rd * double(d), e * (4 * rd + 3 * double(d * d)));
+         6 * rd * double(d), e * (4 * rd + 3 * dd));
+    time("matmul proj", &KernelTable::matmul,
+         Matmul{.a = x.view(),
+                .b = wproj.view(),
+                .c = y.view(),
+                .transpose_b = true,
+                .epilogue = Epilogue::bias,
+                .bias = b.view()},
+         2 * rd * double(d), e * (2 * rd + dd));
     time("matmul fc1 + bias + gelu", &KernelTable::matmul,
          Matmul{.a = x.view(),
                 .b = w1.view(),
@@ -105,10 +116,14 @@ class Bench {
                 .c = hidden.view(),
                 .epilogue = Epilogue::dgelu,
                 .aux = aux.view(),
-                .bias_grad = db.view()},
+                .bias_grad = db1.view()},
          2 * rd * double(h), e * (rd + 2 * rh + dh));
     time("matmul d_qkv_input", &KernelTable::matmul, Matmul{.a = wide.view(), .b = wqkv.view(), .c = x.view()},
-         6 * rd * double(d), e * (4 * rd + 3 * double(d * d)));
+         6 * rd * double(d), e * (4 * rd + 3 * dd));
+    time("matmul d_proj_input", &KernelTable::matmul, Matmul{.a = x.view(), .b = wproj.view(), .c = y.view()},
+         2 * rd * double(d), e * (2 * rd + dd));
+    time("matmul d_fc1_input", &KernelTable::matmul, Matmul{.a = hidden.view(), .b = w1.view(), .c = x.view()},
+         2 * rd * double(h), e * (rd + rh + dh));
     time("matmul d_fc1_weight", &KernelTable::matmul,
          Matmul{.a = hidden.view(), .b = x.view(), .c = dw1.view(), .transpose_a = true}, 2 * rd * double(h),
          e * (rd + rh) + 4 * dh);
@@ -118,8 +133,25 @@ class Bench {
                 .c = dwqkv.view(),
                 .transpose_a = true,
                 .epilogue = Epilogue::bias_grad_a,
-                .bias_grad = dwide.view()},
-         6 * rd * double(d), e * 4 * rd + 12 * double(d * d));
+                .bias_grad = dbqkv.view()},
+         6 * rd * double(d), e * 4 * rd + 12 * dd);
+    // Of two tensors, as in a step: one tensor twice would be read once.
+    time("matmul d_proj_weight + bias", &KernelTable::matmul,
+         Matmul{.a = x.view(),
+                .b = y.view(),
+                .c = dwproj.view(),
+                .transpose_a = true,
+                .epilogue = Epilogue::bias_grad_a,
+                .bias_grad = db.view()},
+         2 * rd * double(d), e * 2 * rd + 4 * dd);
+    time("matmul d_fc2_weight + bias", &KernelTable::matmul,
+         Matmul{.a = x.view(),
+                .b = hidden.view(),
+                .c = dw2.view(),
+                .transpose_a = true,
+                .epilogue = Epilogue::bias_grad_a,
+                .bias_grad = db.view()},
+         2 * rd * double(h), e * (rd + rh) + 4 * dh);
   }
 
   void attention() {
