@@ -16,6 +16,7 @@ BENCHES = {"bench": "hand", "bench-library": "library", "bench-auto": "auto"}  #
 REPEATS = {"hand": "bitwise_equal", "library": "bitwise_equal_library", "auto": "bitwise_equal_auto"}  # --kernels: figure
 PYTORCH = {"pytorch-eager": "eager", "pytorch-compile": "compile", "pytorch-max-autotune": "max-autotune"}
 BIG, SMALL = "ViT-B/16 224 @256", "ViT 32/4 D=192 @1024"  # the shapes whose kernels are timed by themselves: 197 and 65 tokens
+KERNELS = {"bench": (BIG, SMALL), "bench-auto": (BIG,)}  # part: models whose kernels it times; `auto` says what wgmma and libraries reach
 
 
 def variant_key(model, variant):
@@ -100,11 +101,21 @@ def ratio(parts, model):
     return Figure(ours.value / theirs.value, {"commit": ours.commit, "time": ours.time}, what)
 
 
-def kernel(parts, model, name):
-    """(row, copy bandwidth, entry) of one kernel by itself, evergrad's own."""
-    entry = figures(parts, "bench").get(model)
+def kernel(parts, model, name, part="bench"):
+    """(row, copy bandwidth, entry) of one kernel by itself; evergrad's own, as its rule chooses them, unless `part` is another."""
+    entry = figures(parts, part).get(model)
     rows = entry["report"].get("kernels", []) if entry else []
     return next(((r, entry["report"]["ceilings"]["copy_gb_per_s"], entry) for r in rows if r["name"] == name), None)
+
+
+def kernel_ms(parts, name):
+    """Of ViT-B's kernels: the fastest that was measured, since a run with --kernels auto takes that one."""
+    found = {BENCHES[part]: k for part in KERNELS if (k := kernel(parts, BIG, name, part))}
+    if not found:
+        return None
+    best = min(found, key=lambda mode: found[mode][0]["ms"])
+    others = [f"{mode} {k[0]['ms']:.3f} ms" for mode, k in found.items() if mode != best]
+    return Figure(found[best][0]["ms"], found[best][2], "; ".join([f"--kernels {best}", *others]))
 
 
 def tflops(parts, model, name):
@@ -141,12 +152,27 @@ def repeats(parts):
     return Figure(1.0 if all(f["value"] for f in tried.values()) else 0.0, min(tried.values(), key=lambda f: f["time"]), what)
 
 
+# What the kernels of ViT-B at batch 256 may take: what it is, its row in `evergrad bench`, milliseconds. The goals name all of
+# them but the backward products of proj and qkv and the one of fc1's input, which are as large as their twins in the forward pass.
+ACCEPTED = [
+    ("qkv", "matmul qkv", 0.28), ("proj", "matmul proj", 0.10), ("fc1 + bias + GELU", "matmul fc1 + bias + gelu", 0.38),
+    ("fc2", "matmul fc2", 0.37), ("fc2, d input + GELU'", "matmul d_hidden + dgelu", 0.39),
+    ("fc2, d weight", "matmul d_fc2_weight + bias", 0.38), ("fc1, d input", "matmul d_fc1_input", 0.37),
+    ("fc1, d weight", "matmul d_fc1_weight", 0.38), ("proj, d input", "matmul d_proj_input", 0.10),
+    ("proj, d weight", "matmul d_proj_weight + bias", 0.10), ("qkv, d input", "matmul d_qkv_input", 0.28),
+    ("qkv, d weight", "matmul d_qkv_weight + bias", 0.28), ("attention forward", "attention_fwd", 0.17),
+    ("attention backward", "attention_bwd", 0.35), ("residual + layer norm", "layer_norm_fwd + residual", 0.12),
+    ("residual + layer norm backward", "layer_norm_bwd + residual", 0.125), ("AdamW, all weights", "adam_update", 0.97),
+    ("cross entropy", "cross_entropy", 0.08),
+]
+
 # (what, unit, bound, at least or at most, how to find it in the parts); the target of ViT-B is 4,500.
 GATES = [
     *[(f"{m}: images/s", "/s", gate, "least", lambda p, m=m: best_evergrad(p, m)) for m, gate in
       ((BIG, 3900), ("ViT-S/16 224 @256", 11000), ("ViT-Ti/16 224 @256", 21000), (SMALL, 60000))],
     (f"{BIG}: over the best PyTorch", "x", 1.25, "least", lambda p: ratio(p, BIG)),
     (f"{SMALL}: over the best PyTorch", "x", 1.5, "least", lambda p: ratio(p, SMALL)),
+    *[(f"{BIG}: {what}", "ms", ms, "most", lambda p, row=row: kernel_ms(p, row)) for what, row, ms in ACCEPTED],
     ("attention forward, S=197, d=64", "TFLOP/s", 180, "least", lambda p: tflops(p, BIG, "attention_fwd")),
     ("attention backward, S=197, d=64", "TFLOP/s", 220, "least", lambda p: tflops(p, BIG, "attention_bwd")),
     ("attention forward, S=65: of the memory floor", "%", 60, "least", lambda p: of_copy(p, SMALL, "attention_fwd")),
@@ -208,11 +234,21 @@ def steps_table(parts):
 
 def kernels_table(parts):
     lines = []
-    for model in (BIG, SMALL):
-        entry = figures(parts, "bench").get(model)
+    for part, model in ((part, model) for part, models in KERNELS.items() for model in models):
+        entry = figures(parts, part).get(model)
         if not entry or not entry["report"].get("kernels"):
             continue
-        lines += ["", f"## Kernels at {model} ({entry['commit']})", "", "| kernel | ms | TFLOP/s | GB/s | bound | of ceiling |", "|---|---|---|---|---|---|"]
+        lines += ["", f"## Kernels at {model}, --kernels {BENCHES[part]} ({entry['commit']})", "", "| kernel | ms | TFLOP/s | GB/s | bound | of ceiling |", "|---|---|---|---|---|---|"]
         lines += [f"| {k['name']} | {k['ms']:.3f} | {k['flops'] / k['ms'] * 1e-9:.1f} | {k['bytes'] / k['ms'] * 1e-6:.0f} | {k['bound']} | "
                   f"{100 * k['ceiling_share']:.0f}% |" for k in entry["report"]["kernels"]]
+        lines += choices_table(entry["report"].get("choices") or [])
     return lines
+
+
+def choices_table(choices):
+    """Which kernel a call got, and what each of its candidates took: here a product by wgmma stands beside the library's."""
+    def tried(times):
+        return ", ".join(f"{name} {ms:.3f} ms" if isinstance(ms, (int, float)) else f"{name}: {ms}" for name, ms in (times or {}).items())
+    cells = [[c["call"], c["kernel"], c["from"], tried(c["ms"])] for c in choices]
+    rows = ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in cells]
+    return ["", "| call | kernel chosen | from | candidates |", "|---|---|---|---|", *rows] if rows else []

@@ -68,8 +68,10 @@ def bench_of(rate, rows=()):
 
 def planted():
     """Reaches every gate by a hair but three: ViT-Ti is missed, ViT-S not measured, the fp32 ring missed."""
-    big = [row("attention_fwd", 1.0, 180e9), row("attention_bwd", 1.0, 220e9), row("layer_norm_fwd + residual", 0.499 / 0.85),
-           row("layer_norm_bwd + residual", 0.499 / 0.85), row("adam_update", 0.499 / 0.88)]  # a gigabyte takes 0.5 ms
+    rate = {"attention_fwd": 180e9, "attention_bwd": 220e9}
+    share = {"layer_norm_fwd + residual": 0.8501, "layer_norm_bwd + residual": 0.8501, "adam_update": 0.8801}
+    big = [row(name, ms, ms * rate.get(name, 0.0), ms * share.get(name, 0.5) / 0.5)  # a gigabyte takes 0.5 ms
+           for _, name, ms in gpu_report.ACCEPTED]
     small = [row("attention_fwd", 0.5 / 0.6), row("attention_bwd", 0.5 / 0.6)]
     return {
         "bench": part(figures={BIG: bench_of(3000, big), SMALL: bench_of(60000, small), "ViT-Ti/16 224 @256": bench_of(20999)}),
@@ -123,6 +125,7 @@ class Gates(unittest.TestCase):
         self.assertEqual(r[f"{BIG}: over the best PyTorch"], (1.25, "reached"))
         self.assertEqual(r[f"{SMALL}: over the best PyTorch"], (2.0, "reached"))
         self.assertEqual(r["attention backward, S=197, d=64"], (220, "reached"))
+        self.assertEqual(r[f"{BIG}: proj"], (0.1, "reached"))
         self.assertEqual(r["attention forward, S=65: of the memory floor"], (60, "reached"))
         self.assertEqual(r["ARROW, bf16 ring: share of ViT-B's step"], (0.3, "reached"))  # the middle of three turns
         self.assertEqual(r["ARROW, fp32 ring: share of ViT-B's step"], (0.7, "MISSED"))
@@ -134,15 +137,31 @@ class Gates(unittest.TestCase):
         parts["repeat"]["figures"]["bitwise_equal"]["value"] = False
         missed = [what for what, (_, result) in self.results(parts).items() if result == "MISSED"]
         for what in ("attention forward, S=197, d=64", "attention backward, S=65: of the memory floor", "AdamW: of copy bandwidth",
-                     "layer norm forward: of copy bandwidth", "layer norm backward: of copy bandwidth", "weights after 100 steps equal, bit for bit"):
+                     "layer norm forward: of copy bandwidth", "layer norm backward: of copy bandwidth", "weights after 100 steps equal, bit for bit",
+                     *(f"{BIG}: {name}" for name, _, _ in gpu_report.ACCEPTED)):
             self.assertIn(what, missed)
+
+    def test_a_kernel_is_judged_by_the_fastest_of_its_times_and_the_others_are_named(self):
+        parts = planted()
+        self.assertEqual(gpu_report.kernel_ms(parts, "matmul qkv").what, "--kernels hand")
+        choice = {"call": "matmul 50432x2304x768", "kernel": "wgmma 256", "from": "measured", "ms": {"mma": 0.5, "wgmma 256": 0.25, "cublaslt": "differs | by 3"}}
+        parts["bench-auto"]["figures"][BIG]["report"].update(kernels=[row("matmul qkv", 0.25)], choices=[choice, {**choice, "from": "cache", "ms": None}])
+        figure = gpu_report.kernel_ms(parts, "matmul qkv")
+        self.assertEqual((figure.value, figure.what, figure.commit), (0.25, "--kernels auto; hand 0.280 ms", "bbb"))
+        self.assertEqual(gpu_report.kernel_ms(parts, "matmul fc2").what, "--kernels hand")  # auto does not have it
+        text = gpu_report.markdown(CARD, parts)
+        self.assertIn(f"## Kernels at {BIG}, --kernels auto (bbb)", text)
+        self.assertIn("| matmul 50432x2304x768 | wgmma 256 | measured | mma 0.500 ms, wgmma 256 0.250 ms, cublaslt: differs / by 3 |", text)
+        self.assertIn("| matmul 50432x2304x768 | wgmma 256 | cache |  |", text)
+        del parts["bench"]["figures"][BIG]
+        self.assertIn((f"{BIG}: fc2", "not measured"), [(what, result) for what, _, _, _, _, result in gpu_report.judge(parts)])
 
     def test_nothing_measured_reaches_nothing(self):
         self.assertEqual({result for _, result in self.results({}).values()}, {"not measured"})
 
     def test_the_kernels_that_gates_read_are_those_that_bench_times(self):
         source = (ROOT / "apps" / "bench" / "kernel_bench.cpp").read_text()
-        for name in ("attention_fwd", "attention_bwd", "layer_norm_fwd + residual", "layer_norm_bwd + residual", "adam_update"):
+        for _, name, _ in gpu_report.ACCEPTED:
             self.assertIn(f'time("{name}"', source)
 
     def test_markdown(self):
@@ -193,7 +212,11 @@ class WholeCalls(unittest.TestCase):
         self.assertEqual(parts["sanitize-initcheck"]["state"], "FAILED")
         done, parts = self.call("--parts", "bench", "--models", "ViT-B", RATE="1234")
         self.assertEqual((done.returncode, parts["bench"]["figures"][BIG]["images_per_second"]), (0, 1234), done.stdout)
+        self.assertNotIn("--step", parts["bench"]["commands"][0]["command"].split())  # its kernels too
+        done, parts = self.call("--parts", "bench-auto", "--models", "ViT-B", RATE="1000")
+        self.assertNotIn("--step", parts["bench-auto"]["commands"][0]["command"].split())
         done, parts = self.call("--parts", "benches", "--models", "D=384 @256", RATE="99")
+        self.assertIn("--step", parts["bench-auto"]["commands"][0]["command"].split())
         self.assertEqual(set(parts["bench"]["figures"]), {BIG, "ViT 32/4 D=384 @256"})
         done, parts = self.call("--parts", "bench", "--models", "ViT-B")  # fails now
         self.assertEqual((parts["bench"]["state"], parts["bench"]["figures"][BIG]["images_per_second"]), ("FAILED", 1234))
