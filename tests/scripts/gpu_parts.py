@@ -18,7 +18,7 @@ TARGETS = ["evergrad", "test_kernels_cuda", "test_words_cuda", "test_devices"]
 
 # Cases of tests/kernels per tool of compute-sanitizer, which makes a kernel ten to a hundred times slower: each case is a command
 # of its own, the most intricate kernels first. Reads of what nobody wrote and reads out of bounds can be anywhere; races and
-# wrong barriers only in kernels that share memory between threads.
+# wrong barriers first where threads share memory. What is not named here is part_rest's, for every tool.
 SHARING = ["matmul: rows*", "attention: backward agrees*accumulation", "attention: forward agrees*", "layer_norm: backward*",
            "cross_entropy: agrees*", "column_sum*", "global_norm: agrees*", "arrow_observe: agrees*"]
 SANITIZED = {
@@ -86,14 +86,22 @@ def part_ranks(r):
 
 
 def part_sanitize(r, tool):
+    """Each case is a figure, as each family of part_rest: a call goes on where the one before ran out of time."""
     part, program = f"sanitize-{tool}", shutil.which("compute-sanitizer")
     if not program:
         return r.skip(part, "compute-sanitizer is neither on the PATH nor in /usr/local/cuda/bin")
+    done = r.measured(part)
     for case in SANITIZED[tool]:
+        if case in done:
+            continue
         text = r.run(part, [program, "--tool", tool, "--error-exitcode", "3", f"{r.options.build}/tests/test_kernels_cuda",
                             f"--test-case={case}"], 90, {"EVERGRAD_SHORT_TESTS": "1"})
-        if text is not None and not re.search(r"test cases:\s+1 \|\s+1 passed", text):  # doctest is content with no case at all
+        if text is None:
+            continue
+        if not re.search(r"test cases:\s+1 \|\s+1 passed", text):  # doctest is content with no case at all
             r.fail(part, f"--test-case={case} did not run one case")
+        else:
+            r.figure(part, case, cases=1)
 
 
 def families(names):
@@ -106,11 +114,11 @@ def families(names):
 
 def part_rest(r, tool):
     """What part_sanitize leaves out: every other case of the conformance suite, and the words of CUDA that kernels are made of.
-    Each family is a figure, so that a call goes on where the one before ran out of time."""
+    Each family is a figure."""
     part, program = f"rest-{tool}", shutil.which("compute-sanitizer")
     if not program:
         return r.skip(part, "compute-sanitizer is neither on the PATH nor in /usr/local/cuda/bin")
-    done = {key for key, f in gpu_report.figures(r.earlier, part).items() if f["commit"] == r.commit}
+    done = r.measured(part)
     for test in ("test_kernels_cuda", "test_words_cuda"):
         binary = f"{r.options.build}/tests/{test}"
         listed = r.run(part, [binary, "--list-test-cases"], 60)
@@ -232,6 +240,8 @@ PARTS = {
     "pytorch-compile": lambda r: part_pytorch(r, "pytorch-compile"),
     "pytorch-max-autotune": lambda r: part_pytorch(r, "pytorch-max-autotune"),
     "rest-memcheck": lambda r: part_rest(r, "memcheck"),
+    "rest-racecheck": lambda r: part_rest(r, "racecheck"),
     "rest-initcheck": lambda r: part_rest(r, "initcheck"),
+    "rest-synccheck": lambda r: part_rest(r, "synccheck"),
 }
 GROUPS = {"sanitize": "sanitize-", "rest": "rest-", "pytorch": "pytorch-", "benches": "bench"}  # a group's name stands for all parts that begin so

@@ -80,6 +80,11 @@ def figures(parts, name):
     return parts.get(name, {}).get("figures", {})
 
 
+def measured(parts, name, commit):
+    """Names of the figures that part `name` has from this commit: what a part that goes on need not do again."""
+    return {key for key, f in figures(parts, name).items() if f["commit"] == commit}
+
+
 def best_evergrad(parts, model):
     found = [Figure(f["images_per_second"], f, f"--kernels {mode}") for part, mode in BENCHES.items()
              if (f := figures(parts, part).get(model))]

@@ -203,6 +203,7 @@ class WholeCalls(unittest.TestCase):
         done, parts = self.call("--parts", "sanitize-memcheck")
         self.assertEqual((done.returncode, parts["sanitize-memcheck"]["state"]), (0, "ok"), done.stdout)
         self.assertEqual(len(parts["sanitize-memcheck"]["commands"]), len(gpu_parts.SANITIZED["memcheck"]))
+        self.assertEqual(set(parts["sanitize-memcheck"]["figures"]), set(gpu_parts.SANITIZED["memcheck"]))
         done, parts = self.call("--parts", "sanitize-racecheck", "--minutes", "0.1", SLOW="60")
         self.assertEqual((done.returncode, parts["sanitize-racecheck"]["state"]), (1, "ran out of time"), done.stdout)
         self.assertNotIn("FAILED", done.stdout)
@@ -226,6 +227,19 @@ class WholeCalls(unittest.TestCase):
         self.assertIn("| sanitize-racecheck | ran out of time: after ", text)
         self.assertIn("| ViT-B/16 224 @256: images/s | at least 3,900 /s | 1,234 /s | MISSED |", text)
 
+    def test_a_tool_goes_on_with_the_cases_that_it_has_not_seen(self):
+        cases = gpu_parts.SANITIZED["racecheck"]
+        done, parts = self.call("--parts", "sanitize-racecheck", FOUND="3")
+        self.assertEqual((done.returncode, parts["sanitize-racecheck"]["state"]), (1, "FAILED"))
+        self.assertEqual(set(parts["sanitize-racecheck"]["figures"]), {c for c in cases if not c.startswith("attention: forward")})
+        done, parts = self.call("--parts", "sanitize-racecheck")
+        self.assertEqual((done.returncode, parts["sanitize-racecheck"]["state"]), (0, "ok"), done.stdout)
+        again = [c["command"] for c in parts["sanitize-racecheck"]["commands"]]
+        self.assertEqual([c.split("--test-case=")[1] for c in again], [c for c in cases if c.startswith("attention: forward")])
+        (self.folder / "built_from_commit").write_text("beef123")  # of another build nothing is known
+        done, parts = self.call("--parts", "sanitize-racecheck")
+        self.assertEqual(len(parts["sanitize-racecheck"]["commands"]), len(cases))
+
     def test_the_rest_of_the_cases_comes_family_by_family_and_goes_on_where_it_stopped(self):
         done, parts = self.call("--parts", "rest-memcheck", "--minutes", "0.1", SLOW_CAST="60")
         self.assertEqual((done.returncode, parts["rest-memcheck"]["state"]), (1, "ran out of time"), done.stdout)
@@ -242,6 +256,10 @@ class WholeCalls(unittest.TestCase):
         named = [n for n in kernel_cases() if any(fnmatch.fnmatchcase(n, p) for p in gpu_parts.SANITIZED["memcheck"])]
         self.assertEqual(seen, len(kernel_cases()) - len(named) + 1)  # and one of the words
         self.assertEqual(rest["figures"]["test_words_cuda words"]["cases"], 1)
+        for tool in ("racecheck", "synccheck"):  # with their part before them: every case too
+            done, parts = self.call("--parts", f"rest-{tool}")
+            seen = sum(f["cases"] for f in parts[f"rest-{tool}"]["figures"].values())
+            self.assertEqual((done.returncode, seen), (0, len(kernel_cases()) - len(gpu_parts.SANITIZED[tool]) + 1), done.stdout)
         done, parts = self.call("--parts", "rest-initcheck", RAN="0 passed")
         self.assertEqual(parts["rest-initcheck"]["state"], "FAILED")
 
@@ -295,6 +313,7 @@ class Sources(unittest.TestCase):
             self.assertEqual(len([n for n in names if fnmatch.fnmatchcase(n, pattern)]), 1, pattern)
         for tool, cases in gpu_parts.SANITIZED.items():
             self.assertIn("matmul: rows*", cases, f"{tool} must see the tensor cores' product")
+            self.assertTrue({f"sanitize-{tool}", f"rest-{tool}"} <= set(gpu_parts.PARTS), tool)
 
     def test_pytorchs_figures_are_on_disk_after_each_variant(self):
         stubs = {name: mock.MagicMock() for name in ("torch", "torch.nn", "torch.nn.functional", "torch.nn.attention", "vit_torch")}
