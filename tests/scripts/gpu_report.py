@@ -11,6 +11,8 @@ import pathlib
 import re
 import statistics
 
+import gpu_commit
+
 OK, FAILED, OUT_OF_TIME, NOT_RUN = "ok", "FAILED", "ran out of time", "not run"
 BENCHES = {"bench": "hand", "bench-library": "library", "bench-auto": "auto"}  # part: --kernels
 REPEATS = {"hand": "bitwise_equal", "library": "bitwise_equal_library", "auto": "bitwise_equal_auto"}  # --kernels: figure
@@ -42,6 +44,16 @@ def read(path):
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as e:
         raise SystemExit(f"tests/gpu: {path} is not a file that tests/gpu wrote ({type(e).__name__}: {e}); move it away, or give "
                          "another folder with --out")
+
+
+def read_elsewhere(path, card):
+    """What calls on another machine left, with the same card; a file that somebody names must be there."""
+    if not path.exists():
+        raise SystemExit(f"tests/gpu: --earlier {path}: there is no such file")
+    parts, of = read(path), json.loads(path.read_text()).get("card")
+    if of != card:
+        raise SystemExit(f"tests/gpu: --earlier {path}: its figures are of {of}, and this machine has {card}")
+    return parts
 
 
 def merge(old, new):
@@ -82,7 +94,7 @@ def figures(parts, name):
 
 def measured(parts, name, commit):
     """Names of the figures that part `name` has from this commit: what a part that goes on need not do again."""
-    return {key for key, f in figures(parts, name).items() if f["commit"] == commit}
+    return {key for key, f in figures(parts, name).items() if gpu_commit.same(f["commit"], commit)}
 
 
 def best_evergrad(parts, model):

@@ -5,11 +5,13 @@ Shows that calls add up in one file, that a gate is reached, missed or not measu
 is not called a fault, that every case handed to compute-sanitizer exists, and that PyTorch's figures survive a kill.
 """
 import argparse
+import contextlib
 import fnmatch
 import json
 import os
 import pathlib
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -20,6 +22,7 @@ from unittest import mock
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(ROOT / "tests" / "scripts"), str(ROOT / "docs" / "benchmarks")]
+import gpu_commit  # noqa: E402
 import gpu_parts  # noqa: E402
 import gpu_report  # noqa: E402
 from gpu_models import MODELS  # noqa: E402
@@ -298,11 +301,91 @@ class WholeCalls(unittest.TestCase):
         _, parts = self.call("--parts", "bench", "--models", "ViT-B", RATE="5")
         self.assertEqual((parts["bench"]["commit"], parts["bench"]["figures"][BIG]["commit"]), ("beef123", "beef123"))
 
+    def test_a_bare_machine_goes_on_from_a_file_of_an_earlier_one(self):
+        _, parts = self.call("--parts", "sanitize-racecheck")
+        kept = self.folder / "kept.json"
+        (self.folder / "gpu-nvidia-planted-1.json").rename(kept)
+        _, parts = self.call("--parts", "sanitize-racecheck,bench", "--models", "ViT-B", "--earlier", kept, RATE="5")
+        self.assertEqual(parts["sanitize-racecheck"]["commands"], [])
+        self.assertEqual(set(parts["sanitize-racecheck"]["figures"]), set(gpu_parts.SANITIZED["racecheck"]))
+        # What lies in the folder is newer.
+        _, parts = self.call("--parts", "bench", "--models", "D=192 @256", "--earlier", kept, RATE="6")
+        self.assertEqual({m: f["images_per_second"] for m, f in parts["bench"]["figures"].items()}, {BIG: 5, "ViT 32/4 D=192 @256": 6})
+        for text, why in ((None, "no such file"), ('{"card": "another", "parts": {}}', "its figures are of another")):
+            kept.unlink(missing_ok=True)
+            if text:
+                kept.write_text(text)
+            done, _ = self.call("--parts", "bench", "--earlier", kept)
+            self.assertEqual(done.returncode, 1)
+            self.assertIn(why, done.stderr)
+
+    def test_a_commit_that_nobody_knows_is_not_the_same_again(self):
+        for name in ("unknown", "beef123+"):
+            (self.folder / "built_from_commit").write_text(name)
+            for _ in range(2):
+                done, parts = self.call("--parts", "sanitize-racecheck")
+                self.assertEqual(len(parts["sanitize-racecheck"]["commands"]), len(gpu_parts.SANITIZED["racecheck"]), done.stdout)
+
     def test_unknown_names_are_refused(self):
         for args, known in ((["--parts", "benchh"], "pytorch-eager"), (["--models", "ViT-L"], "ViT-B/16 224 @256")):
             done, _ = self.call(*args)
             self.assertEqual(done.returncode, 2)
             self.assertIn(known, done.stderr)
+
+
+class Commits(unittest.TestCase):
+    def setUp(self):
+        scratch = tempfile.TemporaryDirectory()
+        self.addCleanup(scratch.cleanup)
+        self.tree = pathlib.Path(scratch.name) / "tree"
+        (self.tree / "engine").mkdir(parents=True)
+        (self.tree / "docs").mkdir()
+        (self.tree / "CMakeLists.txt").write_text("project(x)")
+        (self.tree / "engine" / "a.cpp").write_text("int a;")
+
+    def name(self):
+        return gpu_commit.commit_of_tree(self.tree)
+
+    @contextlib.contextmanager
+    def git(self, folder):
+        def run(*args):
+            subprocess.run(["git", "-c", "user.name=x", "-c", "user.email=x@x", *args], cwd=folder, check=True, capture_output=True)
+        run("init")
+        run("add", ".")
+        run("commit", "-m", "x")
+        yield
+        shutil.rmtree(folder / ".git")
+
+    def test_a_copied_tree_is_named_by_its_sources(self):
+        first = self.name()
+        self.assertRegex(first, "^files-[0-9a-f]{10}$")
+        self.assertTrue(gpu_commit.same(first, self.name()))
+        (self.tree / "engine" / "__pycache__").mkdir()
+        (self.tree / "engine" / "__pycache__" / "a.pyc").write_text("x")
+        (self.tree / "docs" / "gpu-card.json").write_text("{}")
+        self.assertEqual(self.name(), first)
+        (self.tree / "engine" / "a.cpp").rename(self.tree / "engine" / "b.cpp")
+        renamed = self.name()
+        (self.tree / "engine" / "b.cpp").write_text("int b;")
+        self.assertEqual(len({first, renamed, self.name()}), 3)
+        with self.git(self.tree.parent):  # of another repository, which has the copy in it
+            self.assertRegex(self.name(), "^files-")
+
+    def test_a_tree_in_git_is_named_by_its_commit_and_by_what_was_changed(self):
+        with self.git(self.tree):
+            clean = self.name()
+            self.assertRegex(clean, "^[0-9a-f]{7,}$")
+            (self.tree / "engine" / "a.cpp").write_text("int b;")
+            changed = self.name()
+            self.assertRegex(changed, rf"^{clean}\+[0-9a-f]{{10}}$")
+            (self.tree / "engine" / "a.cpp").write_text("int c;")
+            self.assertNotEqual(self.name(), changed)
+            (self.tree / "engine" / "a.cpp").write_text("int a;")
+            self.assertEqual(self.name(), clean)
+
+    def test_without_the_program_git_too(self):
+        with mock.patch.dict(os.environ, {"PATH": str(self.tree)}):
+            self.assertRegex(self.name(), "^files-")
 
 
 class Sources(unittest.TestCase):
