@@ -14,6 +14,9 @@ import gpu_report
 from gpu_models import MODELS, evergrad_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+# What a build can have beside the toolkit: its name in what configure says, the option that takes its folder, header, library.
+LIBRARIES = {"NCCL": ("EVERGRAD_NCCL", "nccl.h", "libnccl.so.2"), "cuDNN": ("EVERGRAD_CUDNN", "cudnn.h", "libcudnn.so.9"),
+             "cuBLASLt": ("EVERGRAD_CUBLAS", "cublasLt.h", "libcublasLt.so.13")}
 TARGETS = ["evergrad", "test_kernels_cuda", "test_words_cuda", "test_devices"]
 
 # Cases of tests/kernels per tool of compute-sanitizer, which makes a kernel ten to a hundred times slower: each case is a command
@@ -39,24 +42,41 @@ def compute_capability():
     return digits + ("a" if digits == "90" else "")
 
 
+def packaged_libraries(toolkits):
+    """Options for libraries that a Python package has and no toolkit: packages put them into nvidia/NAME or, all, into nvidia/cu13."""
+    spec = importlib.util.find_spec("nvidia")
+    folders = [pathlib.Path(f) for f in (spec.submodule_search_locations or [])] if spec else []
+    options = []
+    for name, (option, header, library) in LIBRARIES.items():
+        if any((t / "include" / header).exists() for t in toolkits):
+            continue
+        found = (f / sub for f in folders for sub in ("cu13", name.lower().removesuffix("lt"))
+                 if (f / sub / "include" / header).exists() and (f / sub / "lib" / library).exists())
+        options += [f"-D{option}={f}" for f in [next(found, None)] if f]
+    return options
+
+
+def libraries_of(configured):
+    """Those of LIBRARIES that configure found, and those that it did not."""
+    found = [name for name in LIBRARIES if re.search(rf"  with    {name}:", configured)]
+    return {"with": found, "without": [name for name in LIBRARIES if name not in found]}
+
+
 def part_build(r):
     """What the other parts start, for this card alone, without the emulated device: a tenth of a whole build."""
     flags = ["-DCMAKE_BUILD_TYPE=Release", "-DEVERGRAD_CUDA=ON", "-DEVERGRAD_EMULATED=OFF",
              f"-DCMAKE_CUDA_ARCHITECTURES={compute_capability()}"]
     if r.options.deps:
         flags.append(f"-DEVERGRAD_DEPS={pathlib.Path(r.options.deps).resolve()}")
-    for name, header in (("nccl", "nccl.h"), ("cudnn", "cudnn.h")):  # a Python package has them where the toolkit does not
-        spec = importlib.util.find_spec("nvidia") and importlib.util.find_spec(f"nvidia.{name}")
-        toolkits = [pathlib.Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")), pathlib.Path("/usr")]
-        if spec and spec.submodule_search_locations and not any((t / "include" / header).exists() for t in toolkits):
-            flags.append(f"-DEVERGRAD_{name.upper()}={list(spec.submodule_search_locations)[0]}")
+    flags += packaged_libraries([pathlib.Path(os.environ.get("CUDA_HOME", "/usr/local/cuda")), pathlib.Path("/usr")])
     generator = ["-G", "Ninja"] if shutil.which("ninja") else []
     if r.run("build", ["cmake", "-S", ".", "-B", r.options.build, *generator, *flags], 60) is None:
         return
-    has_nccl = "with    NCCL" in r.last_output
-    if r.run("build", ["cmake", "--build", r.options.build, "-j", os.cpu_count(), "--target", *TARGETS, *(["nccl_probe"] if has_nccl else [])],
-             r.options.minutes * 60) is not None:
+    libraries = libraries_of(r.last_output)
+    if r.run("build", ["cmake", "--build", r.options.build, "-j", os.cpu_count(), "--target", *TARGETS,
+                       *(["nccl_probe"] if "NCCL" in libraries["with"] else [])], r.options.minutes * 60) is not None:
         r.built()
+        r.figure("build", "libraries", **libraries)
 
 
 def ctest(r, part, *which):

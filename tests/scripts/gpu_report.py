@@ -227,6 +227,9 @@ def markdown(card, parts):
     for name, p in parts.items():
         result = (p["state"] + (f": {p['why']}" if p.get("why") else "")).replace("|", "/")
         lines.append(f"| {name} | {result} | {sum(c['seconds'] for c in p['commands']):.0f} | {p['time']} | {p['commit']} |")
+    if libraries := figures(parts, "build").get("libraries"):
+        lines += ["", f"The build ({libraries['commit']}) has {', '.join(libraries['with']) or 'no library'}"
+                  + (f" and **lacks {', '.join(libraries['without'])}**: what only these offer was not measured." if libraries["without"] else ".")]
     lines += ["", "## Numbers to reach", "", "| gate | wanted | measured | result | from | commit |", "|---|---|---|---|---|---|"]
     for what, unit, bound, direction, figure, result in judge(parts):
         wanted = f"at {direction} {number(bound)} {unit}".strip()

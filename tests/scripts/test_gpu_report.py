@@ -287,7 +287,10 @@ class WholeCalls(unittest.TestCase):
 
     def test_only_this_cards_architecture_and_only_what_is_started_is_built(self):
         commands = []
-        call = types.SimpleNamespace(options=types.SimpleNamespace(deps="", build="b", minutes=9), last_output="--   with    NCCL: x", built=lambda: commands.append("built"),
+        figures = {}
+        configured = "--   with    NCCL: x\n--   with    cuDNN: y\n--   WITHOUT cuBLASLt: z"
+        call = types.SimpleNamespace(options=types.SimpleNamespace(deps="", build="b", minutes=9), last_output=configured, built=lambda: commands.append("built"),
+                                     figure=lambda part, name, **values: figures.update({name: values}),
                                      run=lambda part, command, *_: commands.append([str(c) for c in command]) or "")
         with mock.patch.dict(os.environ, {"PATH": f"{self.folder}:{os.environ['PATH']}"}):
             gpu_parts.part_build(call)
@@ -295,6 +298,28 @@ class WholeCalls(unittest.TestCase):
         self.assertIn("-DEVERGRAD_EMULATED=OFF", commands[0])
         self.assertEqual(commands[1][commands[1].index("--target") + 1:], ["evergrad", "test_kernels_cuda", "test_words_cuda", "test_devices", "nccl_probe"])
         self.assertEqual(commands[2], "built")
+        self.assertEqual(figures, {"libraries": {"with": ["NCCL", "cuDNN"], "without": ["cuBLASLt"]}})
+        says = gpu_report.markdown(CARD, {"build": part(figures=figures)})
+        self.assertIn("The build (aaa) has NCCL, cuDNN and **lacks cuBLASLt**", says)
+
+    def test_libraries_of_python_packages_are_offered_where_no_toolkit_has_them(self):
+        site, toolkit = self.folder / "site", self.folder / "toolkit"
+        for file in ("nccl/include/nccl.h", "nccl/lib/libnccl.so.2", "cu13/include/cudnn.h", "cu13/lib/libcudnn.so.9",
+                     "cublas/include/cublasLt.h", "cublas/lib/libcublasLt.so.12"):
+            (site / "nvidia" / file).parent.mkdir(parents=True, exist_ok=True)
+            (site / "nvidia" / file).touch()
+        (toolkit / "include").mkdir(parents=True)
+        with mock.patch.object(sys, "path", [str(site), *sys.path]), mock.patch.dict(sys.modules):
+            sys.modules.pop("nvidia", None)
+            nccl, cudnn = (f"-DEVERGRAD_NCCL={site}/nvidia/nccl", f"-DEVERGRAD_CUDNN={site}/nvidia/cu13")
+            self.assertEqual(gpu_parts.packaged_libraries([toolkit]), [nccl, cudnn])  # that cuBLASLt is of another toolkit
+            for folder in ("cublas", "cu13"):
+                (site / "nvidia" / folder / "include" / "cublasLt.h").touch()
+                (site / "nvidia" / folder / "lib" / "libcublasLt.so.13").touch()
+                self.assertEqual(gpu_parts.packaged_libraries([toolkit]), [nccl, cudnn, f"-DEVERGRAD_CUBLAS={site}/nvidia/{folder}"])
+            (toolkit / "include" / "nccl.h").touch()
+            (toolkit / "include" / "cublasLt.h").touch()
+            self.assertEqual(gpu_parts.packaged_libraries([toolkit]), [cudnn])
 
     def test_figures_carry_the_commit_that_was_built(self):
         (self.folder / "built_from_commit").write_text("beef123")
@@ -389,6 +414,13 @@ class Commits(unittest.TestCase):
 
 
 class Sources(unittest.TestCase):
+    def test_the_top_file_takes_the_folders_that_a_build_is_given(self):
+        text = (ROOT / "CMakeLists.txt").read_text()
+        for name, (option, header, library) in gpu_parts.LIBRARIES.items():
+            self.assertRegex(text, rf"find_path\(\w+ {header} HINTS \$\{{{option}\}}/include ")
+            self.assertRegex(text, rf"find_library\(\w+ NAMES \w+ {library} [A-Z_\s]*HINTS \$\{{{option}\}}/lib ")
+            self.assertIn(f'evergrad_have("{name}" ', text)
+
     def test_every_case_for_compute_sanitizer_is_one_case(self):
         names = kernel_cases()
         for pattern in {c for cases in gpu_parts.SANITIZED.values() for c in cases}:
