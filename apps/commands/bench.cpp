@@ -24,7 +24,7 @@ namespace {
 
 struct StepRow {
   std::string method;
-  double milliseconds = 0.0, images_per_second = 0.0, gflops = 0.0;
+  double milliseconds = 0.0, p95_milliseconds = 0.0, images_per_second = 0.0, gflops = 0.0;
   double peak_mib = 0.0, predicted_mib = 0.0;
   double loader_images_per_second = 0.0;
   int loader_workers = 0;
@@ -41,10 +41,11 @@ StepRow bench_step(const BenchOptions& o, const ResolvedMachine& machine, const 
     rig.step();
     times.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count());
   }
-  std::nth_element(times.begin(), times.begin() + std::ptrdiff_t(times.size() / 2), times.end());
+  std::sort(times.begin(), times.end());
   StepRow row;
   row.method = method;
   row.milliseconds = times[times.size() / 2];
+  row.p95_milliseconds = times[(95 * times.size() + 99) / 100 - 1];
   row.images_per_second = o.batch / row.milliseconds * 1e3;
   row.gflops = rig.vit().train_flops() * o.batch / row.milliseconds * 1e-6;
   row.loader_images_per_second = rig.loader_images_per_second(), row.loader_workers = rig.loader_workers();
@@ -135,15 +136,18 @@ int bench(const BenchOptions& o) {
                       : ".\n\n");
   }
   if (!o.kernels_only) {
-    TextTable table({"training step", "ms", "images/s", "GFLOP/s", "of ceiling", "memory MiB", "predicted MiB"});
+    TextTable table(
+        {"training step", "ms", "95% within ms", "images/s", "GFLOP/s", "of ceiling", "memory MiB", "predicted MiB"});
     std::string list = o.methods, loader;
     for (const std::string& method : split_list(list)) {
       const StepRow r = bench_step(o, machine, method);
-      table.add_row({r.method, fixed(r.milliseconds, 1), fixed(r.images_per_second, 1), fixed(r.gflops, 1),
-                     peak > 0 ? fixed(100 * r.gflops / peak, 0) + "%" : "-", fixed(r.peak_mib, 0),
+      table.add_row({r.method, fixed(r.milliseconds, 1), fixed(r.p95_milliseconds, 1), fixed(r.images_per_second, 1),
+                     fixed(r.gflops, 1), peak > 0 ? fixed(100 * r.gflops / peak, 0) + "%" : "-", fixed(r.peak_mib, 0),
                      fixed(r.predicted_mib, 0)});
       report["steps"].push_back({{"method", r.method},
                                  {"ms", r.milliseconds},
+                                 {"p95_ms", r.p95_milliseconds},
+                                 {"timed_steps", o.steps},
                                  {"images_per_second", r.images_per_second},
                                  {"gflops", r.gflops},
                                  {"ceiling_share", peak > 0 ? r.gflops / peak : 0.0},

@@ -21,6 +21,13 @@ MODELS = {
     "ViT 32/4 D=768 @256": model("B", 32, 4, 256),
 }
 
+STEPS = 50  # timed by both, after a warm-up: fewer say little about the slow ones among them
+
+
+def p95(times):
+    """What 95% of the times are within."""
+    return sorted(times)[(95 * len(times) + 99) // 100 - 1]
+
 
 def classes(m):
     return 1000 if m["image_size"] == 224 else 100

@@ -227,6 +227,8 @@ TEST_CASE("explain: a bench result shows the distance to the floor; another step
                       "--batch", "4",  "--precision", "fp32", "--threads", "1"};
   REQUIRE(evergrad(Args{"bench", "--step", "--steps", "2", "--json", bench.string()} + model).code == 0);
   CHECK(json_of(bench).at("loader").at("images_per_second") > 0.0);
+  const auto step = json_of(bench).at("steps").at(0);
+  CHECK(step.at("p95_ms").get<double>() >= step.at("ms").get<double>());
   const Ended e = evergrad(Args{"explain", "--bench", bench.string(), "--json", file.string()} + model);
   INFO(e.all());
   REQUIRE(e.code == 0);

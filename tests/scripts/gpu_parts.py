@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import gpu_report
-from gpu_models import MODELS, evergrad_flags
+from gpu_models import MODELS, STEPS, evergrad_flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 # What a build can have beside the toolkit: its name in what configure says, the option that takes its folder, header, library.
@@ -164,7 +164,8 @@ def part_rest(r, tool):
 
 
 def bench_command(r, model, out, *more):
-    return [f"{r.options.build}/evergrad", "bench", *evergrad_flags(MODELS[model]), "--device", "cuda:0", "--precision", "bf16", "--json", out, *more]
+    return [f"{r.options.build}/evergrad", "bench", *evergrad_flags(MODELS[model]), "--device", "cuda:0", "--precision", "bf16",
+            "--steps", STEPS, "--json", out, *more]
 
 
 def part_bench(r, part):
@@ -175,14 +176,15 @@ def part_bench(r, part):
         # The inputs of single kernels are drawn on the host: a billion numbers for ViT-B.
         if r.run(part, bench_command(r, model, out, *more), 150 if kernels else 90) is not None:
             report = json.loads(out.read_text())
-            r.figure(part, model, images_per_second=report["steps"][0]["images_per_second"], report=report)
+            step = report["steps"][0]
+            r.figure(part, model, images_per_second=step["images_per_second"], p95_ms=step.get("p95_ms"), report=report)
 
 
 def part_arrow(r):
     """What ARROW adds to a step of ViT-B: a third of a percent can only be seen in turns."""
     out = ROOT / r.options.build / "arrow.json"
     methods = ["adamw", "arrow:ring=bf16", "arrow:ring=fp32"]
-    command = bench_command(r, gpu_report.BIG, out, "--step", "--steps", 40, "--methods", ",".join(methods * 3))
+    command = bench_command(r, gpu_report.BIG, out, "--step", "--methods", ",".join(methods * 3))
     if r.run("arrow", command, 240) is None:
         return
     ms = {m: [s["ms"] for s in json.loads(out.read_text())["steps"] if s["method"] == m] for m in methods}
@@ -194,13 +196,13 @@ def part_pytorch(r, part):
     out.unlink(missing_ok=True)
     limit = min(400.0, r.left())
     r.run(part, [sys.executable, ROOT / "docs" / "benchmarks" / "pytorch_gpu.py", "--json", out, "--modes", mode, "--models",
-                 ",".join(r.models(part)), "--seconds", max(1, int(limit - 60))], limit)
+                 ",".join(r.models(part)), "--steps", STEPS, "--seconds", max(1, int(limit - 60))], limit)
     if not out.exists():  # else also what a killed script had measured
         return
     result = json.loads(out.read_text())
-    for model, variants in result["images_per_second"].items():
-        for variant, rate in variants.items():
-            r.figure(part, gpu_report.variant_key(model, variant), images_per_second=rate, torch=result["torch"])
+    for model, variants in result["measured"].items():
+        for variant, figure in variants.items():
+            r.figure(part, gpu_report.variant_key(model, variant), **figure, torch=result["torch"])
     for model, variants in result["failed"].items():
         for variant, why in variants.items():
             r.note(part, f"{model}, {variant}: {why}")

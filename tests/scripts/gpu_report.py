@@ -12,6 +12,7 @@ import re
 import statistics
 
 import gpu_commit
+from gpu_models import MODELS, STEPS
 
 OK, FAILED, OUT_OF_TIME, NOT_RUN = "ok", "FAILED", "ran out of time", "not run"
 BENCHES = {"bench": "hand", "bench-library": "library", "bench-auto": "auto"}  # part: --kernels
@@ -84,7 +85,7 @@ def write(folder, card, parts):
 # ---- reading figures ----------------------------------------------------------------------------------------------------------
 class Figure:
     def __init__(self, value, entry, what=""):
-        self.value, self.what = value, what
+        self.value, self.what, self.p95_ms = value, what, entry.get("p95_ms")
         self.commit, self.time = entry.get("commit", "?"), entry.get("time", "?")
 
 
@@ -239,16 +240,24 @@ def markdown(card, parts):
     return "\n".join(lines) + "\n"
 
 
+def slow(model, figure):
+    """The median time of a step, which the images/s are of, and what 95% of the steps are within."""
+    if not figure or model not in MODELS:
+        return "-"
+    return f"{1e3 * MODELS[model]['batch'] / figure.value:.1f}, {f'{figure.p95_ms:.1f}' if figure.p95_ms else '-'}"
+
+
 def steps_table(parts):
     models = {key.split(" | ")[0]: None for part in (*BENCHES, *PYTORCH) for key in figures(parts, part)}
     rows = []
     for model in models:
         ours, theirs, r = best_evergrad(parts, model), best_pytorch(parts, model), ratio(parts, model)
         each = [f"{f['images_per_second']:,.0f}" if (f := figures(parts, part).get(model)) else "-" for part in BENCHES]
-        rows.append(f"| {model} | {' | '.join(each)} | {theirs.what if theirs else '-'} | "
-                    f"{number(theirs.value) if theirs else '-'} | {f'{r.value:.2f}' if r else '-'} | {ours.commit if ours else '-'} |")
-    head = ["", "## One training step, bf16, images/s", "",
-            "| model @batch | hand | library | auto | best PyTorch variant | PyTorch | best / best | commit |", "|---|---|---|---|---|---|---|---|"]
+        rows.append(f"| {model} | {' | '.join(each)} | {slow(model, ours)} | {theirs.what if theirs else '-'} | {number(theirs.value) if theirs else '-'} | "
+                    f"{slow(model, theirs)} | {f'{r.value:.2f}' if r else '-'} | {ours.commit if ours else '-'} |")
+    head = ["", "## One training step, bf16, images/s", "", f"By the median of {STEPS} steps; p95 is what 95% of them are within. Times are of the best of the three, and of that variant.", "",
+            "| model @batch | hand | library | auto | median, p95 ms | best PyTorch variant | PyTorch | median, p95 ms | best / best | commit |",
+            "|---|---|---|---|---|---|---|---|---|---|"]
     return head + rows if rows else []
 
 

@@ -23,6 +23,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.dont_write_bytecode = True
 sys.path[:0] = [str(ROOT / "tests" / "scripts"), str(ROOT / "docs" / "benchmarks")]
 import gpu_commit  # noqa: E402
+import gpu_models  # noqa: E402
 import gpu_parts  # noqa: E402
 import gpu_report  # noqa: E402
 from gpu_models import MODELS  # noqa: E402
@@ -40,7 +41,7 @@ STAND_INS = {
     # Its step takes RATE images a second; without RATE it fails.
     "evergrad": 'out=""; while [ $# -gt 0 ]; do [ "$1" = --json ] && out="$2"; shift; done\n'
                 '[ -n "$RATE" ] || exit 1\n'
-                'echo "{\\"steps\\": [{\\"method\\": \\"adamw\\", \\"images_per_second\\": $RATE}], \\"ceilings\\": {}}" > "$out"',
+                'echo "{\\"steps\\": [{\\"method\\": \\"adamw\\", \\"images_per_second\\": $RATE, \\"p95_ms\\": 9.5}], \\"ceilings\\": {}}" > "$out"',
     # Trains: its weights are what the cache holds, which it fills when it is empty. Without SHARED everybody has a cache of his own.
     "trains": 'while [ $# -gt 0 ]; do [ "$1" = --out ] && out="$2"; [ "$1" = --kernels ] && mode="$2"; shift; done\n'
               'file="$EVERGRAD_CACHE/choices"; mkdir -p "$EVERGRAD_CACHE" "$out/checkpoints"\n'
@@ -66,7 +67,7 @@ def row(name, ms, flops=0.0, gigabytes=1.0):
 
 
 def bench_of(rate, rows=()):
-    return {"images_per_second": rate, "report": {"ceilings": {"copy_gb_per_s": 2000.0}, "kernels": list(rows)}}
+    return {"images_per_second": rate, "p95_ms": 77.25, "report": {"ceilings": {"copy_gb_per_s": 2000.0}, "kernels": list(rows)}}
 
 
 def planted():
@@ -80,7 +81,7 @@ def planted():
         "bench": part(figures={BIG: bench_of(3000, big), SMALL: bench_of(60000, small), "ViT-Ti/16 224 @256": bench_of(20999)}),
         "bench-auto": part(figures={BIG: bench_of(4000)}, commit="bbb"),
         "pytorch-eager": part(figures={f"{BIG} | eager, flash": {"images_per_second": 2500}, f"{SMALL} | eager, cudnn": {"images_per_second": 30000}}),
-        "pytorch-compile": part(figures={f"{BIG} | compile, cudnn": {"images_per_second": 3200}}),
+        "pytorch-compile": part(figures={f"{BIG} | compile, cudnn": {"images_per_second": 3200, "p95_ms": 88.5}}),
         "arrow": part(figures={BIG: {"ms": {"adamw": [100, 100, 100], "arrow:ring=bf16": [100.3, 99, 105], "arrow:ring=fp32": [100.7, 100.7, 90]}}}),
         "repeat": part(figures={"bitwise_equal": {"value": True}}),
     }
@@ -172,7 +173,8 @@ class Gates(unittest.TestCase):
         text = gpu_report.markdown(CARD, parts)
         self.assertIn("| ViT-S/16 224 @256: images/s | at least 11,000 /s | - | not measured |  |  |", text)
         self.assertIn("| ViT-B/16 224 @256: images/s | at least 3,900 /s | 4,000 /s | reached | --kernels auto | bbb |", text)
-        self.assertIn("| ViT-B/16 224 @256 | 3,000 | - | 4,000 | compile, cudnn | 3,200 | 1.25 | bbb |", text)
+        self.assertIn("| ViT-B/16 224 @256 | 3,000 | - | 4,000 | 64.0, 77.2 | compile, cudnn | 3,200 | 80.0, 88.5 | 1.25 | bbb |", text)
+        self.assertIn("| 60,000 | - | - | 17.1, 77.2 | eager, cudnn | 30,000 | 34.1, - | 2.00 |", text)  # without it in the file
         self.assertIn("not measured: pytorch-max-autotune", text)
         self.assertIn("| sanitize-racecheck | ran out of time: after 90 s of: a / b | 0 |", text)
         tables = [t for t in re.split(r"\n\n", text) if t.startswith("|")]
@@ -216,6 +218,8 @@ class WholeCalls(unittest.TestCase):
         self.assertEqual(parts["sanitize-initcheck"]["state"], "FAILED")
         done, parts = self.call("--parts", "bench", "--models", "ViT-B", RATE="1234")
         self.assertEqual((done.returncode, parts["bench"]["figures"][BIG]["images_per_second"]), (0, 1234), done.stdout)
+        self.assertIn("--steps 50 ", parts["bench"]["commands"][0]["command"])
+        self.assertEqual(parts["bench"]["figures"][BIG]["p95_ms"], 9.5)
         self.assertNotIn("--step", parts["bench"]["commands"][0]["command"].split())  # its kernels too
         done, parts = self.call("--parts", "bench-auto", "--models", "ViT-B", RATE="1000")
         self.assertNotIn("--step", parts["bench-auto"]["commands"][0]["command"].split())
@@ -430,6 +434,10 @@ class Sources(unittest.TestCase):
             self.assertIn("matmul: rows*", cases, f"{tool} must see the tensor cores' product")
             self.assertTrue({f"sanitize-{tool}", f"rest-{tool}"} <= set(gpu_parts.PARTS), tool)
 
+    def test_95_percent_of_times_are_within_what_p95_says(self):
+        self.assertEqual([gpu_models.p95(list(range(1, n + 1))) for n in (1, 19, 20, 50, 100)], [1, 19, 19, 48, 95])
+        self.assertEqual(gpu_models.p95([3, 1, 2]), 3)
+
     def test_pytorchs_figures_are_on_disk_after_each_variant(self):
         stubs = {name: mock.MagicMock() for name in ("torch", "torch.nn", "torch.nn.functional", "torch.nn.attention", "vit_torch")}
         with mock.patch.dict(sys.modules, stubs), tempfile.TemporaryDirectory() as folder:
@@ -442,11 +450,11 @@ class Sources(unittest.TestCase):
                     raise RuntimeError("no kernel\nmore")
                 if mode != "eager":
                     raise SystemExit("killed while it compiled")
-                return 7.0
+                return {"images_per_second": 7.0, "ms": 2.0, "p95_ms": 3.0}
             with self.assertRaises(SystemExit):
                 pytorch_gpu.run_variants(variants, 100, measure, lambda r: pytorch_gpu.write_whole(file, r))
             result = json.loads(file.read_text())
-            self.assertEqual(result["images_per_second"], {"A": {"eager, flash": 7.0}})
+            self.assertEqual(result["measured"], {"A": {"eager, flash": {"images_per_second": 7.0, "ms": 2.0, "p95_ms": 3.0}}})
             self.assertEqual(result["failed"], {"A": {"eager, cudnn": "RuntimeError: no kernel"}})
             pytorch_gpu.run_variants(variants, -1, measure, lambda r: pytorch_gpu.write_whole(file, r))
             self.assertEqual(len(json.loads(file.read_text())["left_out"]), 3)
