@@ -191,6 +191,18 @@ def part_arrow(r):
     r.figure("arrow", gpu_report.BIG, ms=ms)
 
 
+def part_ladders(r):
+    """The rungs of each teaching ladder, timed and checked at the shapes of ViT-B. `bench` leaves a table for people: it is kept as it is."""
+    r.part("ladders")  # also when nothing is left to do
+    for name in gpu_report.LADDERS:
+        if name in r.measured("ladders"):
+            continue
+        text = r.run("ladders", [f"{r.options.build}/evergrad", "bench", *evergrad_flags(MODELS[gpu_report.BIG]), "--device", "cuda:0",
+                                 "--precision", "bf16", "--ladder", name], 150)
+        if text is not None:
+            r.figure("ladders", name, text=text)
+
+
 def part_pytorch(r, part):
     mode, out = gpu_report.PYTORCH[part], ROOT / r.options.build / f"{part}.json"
     out.unlink(missing_ok=True)
@@ -252,6 +264,7 @@ PARTS = {
     "pytorch-eager": lambda r: part_pytorch(r, "pytorch-eager"),
     "arrow": part_arrow,
     "train": part_train,
+    "ladders": part_ladders,
     "ranks": part_ranks,
     "test-devices": part_test_devices,
     "bench-library": lambda r: part_bench(r, "bench-library"),

@@ -20,6 +20,7 @@ REPEATS = {"hand": "bitwise_equal", "library": "bitwise_equal_library", "auto": 
 PYTORCH = {"pytorch-eager": "eager", "pytorch-compile": "compile", "pytorch-max-autotune": "max-autotune"}
 BIG, SMALL = "ViT-B/16 224 @256", "ViT 32/4 D=192 @1024"  # the shapes whose kernels are timed by themselves: 197 and 65 tokens
 KERNELS = {"bench": (BIG, SMALL), "bench-auto": (BIG,)}  # part: models whose kernels it times; `auto` says what wgmma and libraries reach
+LADDERS = ("attention", "layer_norm", "matmul")  # of `evergrad bench --ladder`
 
 
 def variant_key(model, variant):
@@ -236,7 +237,7 @@ def markdown(card, parts):
         wanted = f"at {direction} {number(bound)} {unit}".strip()
         measured = f"{number(figure.value)} {unit}".strip() if figure else "-"
         lines.append(f"| {what} | {wanted} | {measured} | {result} | {figure.what if figure else ''} | {figure.commit if figure else ''} |")
-    lines += ["", "Shares above 100% mean that the data stayed in the second-level cache.", *steps_table(parts), *kernels_table(parts)]
+    lines += ["", "Shares above 100% mean that the data stayed in the second-level cache.", *steps_table(parts), *kernels_table(parts), *ladder_texts(parts)]
     return "\n".join(lines) + "\n"
 
 
@@ -281,3 +282,10 @@ def choices_table(choices):
     cells = [[c["call"], c["kernel"], c["from"], tried(c["ms"])] for c in choices]
     rows = ["| " + " | ".join(cell.replace("|", "/") for cell in row) + " |" for row in cells]
     return ["", "| call | kernel chosen | from | candidates |", "|---|---|---|---|", *rows] if rows else []
+
+
+def ladder_texts(parts):
+    lines = []
+    for name, entry in figures(parts, "ladders").items():
+        lines += ["", f"## The ladder of {name} at {BIG} ({entry['commit']})", "", "```text", *entry["text"].strip().splitlines(), "```"]
+    return lines

@@ -39,7 +39,9 @@ STAND_INS = {
     "tests/test_kernels_cuda": 'cat "$(dirname "$0")/../kernel_cases"',
     "tests/test_words_cuda": 'echo "words: one, two"',
     # Its step takes RATE images a second; without RATE it fails.
-    "evergrad": 'out=""; while [ $# -gt 0 ]; do [ "$1" = --json ] && out="$2"; shift; done\n'
+    "evergrad": 'out=""; while [ $# -gt 0 ]; do [ "$1" = --json ] && out="$2"; [ "$1" = --ladder ] && rungs="$2"; shift; done\n'
+                '[ -z "$rungs" ] || [ "$rungs" != "$SLOW_LADDER" ] || sleep 60\n'
+                '[ -z "$rungs" ] || { echo "rung | ms"; echo "$rungs naive | 3.5"; exit 0; }\n'
                 '[ -n "$RATE" ] || exit 1\n'
                 'echo "{\\"steps\\": [{\\"method\\": \\"adamw\\", \\"images_per_second\\": $RATE, \\"p95_ms\\": 9.5}], \\"ceilings\\": {}}" > "$out"',
     # Trains: its weights are what the cache holds, which it fills when it is empty. Without SHARED everybody has a cache of his own.
@@ -198,7 +200,7 @@ class WholeCalls(unittest.TestCase):
             file.chmod(0o755)
 
     def call(self, *args, **env):
-        clean = {k: v for k, v in os.environ.items() if k not in ("SLOW", "FOUND", "RATE", "RAN")}
+        clean = {k: v for k, v in os.environ.items() if k not in ("SLOW", "SLOW_LADDER", "FOUND", "RATE", "RAN")}
         done = subprocess.run([sys.executable, ROOT / "tests" / "gpu", "--out", self.folder, "--build", self.folder, *args], text=True,
                               capture_output=True, env={**clean, "PATH": f"{self.folder}:{os.environ['PATH']}", **env})
         json_file = self.folder / "gpu-nvidia-planted-1.json"
@@ -329,6 +331,17 @@ class WholeCalls(unittest.TestCase):
         (self.folder / "built_from_commit").write_text("beef123")
         _, parts = self.call("--parts", "bench", "--models", "ViT-B", RATE="5")
         self.assertEqual((parts["bench"]["commit"], parts["bench"]["figures"][BIG]["commit"]), ("beef123", "beef123"))
+
+    def test_the_ladders_are_kept_as_they_are_printed(self):
+        done, parts = self.call("--parts", "ladders", "--minutes", "0.1", SLOW_LADDER="layer_norm")
+        self.assertEqual((done.returncode, parts["ladders"]["state"], set(parts["ladders"]["figures"])), (1, "ran out of time", {"attention"}))
+        done, parts = self.call("--parts", "ladders", SLOW_LADDER="attention")
+        self.assertEqual((done.returncode, parts["ladders"]["state"]), (0, "ok"), done.stdout)
+        self.assertEqual(set(parts["ladders"]["figures"]), set(gpu_report.LADDERS))
+        for c in parts["ladders"]["commands"]:
+            self.assertIn("--model vit-b --image-size 224 --patch 16 --classes 1000 --batch 256 --device cuda:0", c["command"])
+        text = (self.folder / "gpu-nvidia-planted-1.md").read_text()
+        self.assertIn("\n```text\nrung | ms\nmatmul naive | 3.5\n```\n", text)
 
     def test_a_bare_machine_goes_on_from_a_file_of_an_earlier_one(self):
         _, parts = self.call("--parts", "sanitize-racecheck")
