@@ -111,7 +111,10 @@ int bench(const BenchOptions& o) {
                              {"copy_gb_per_s", top.copy_gb_per_s},
                              {"triad_gb_per_s", top.triad_gb_per_s}}}};
   if (!o.ladder.empty()) {
-    std::cout << bench_ladder(machine.device, o.ladder, shape, top, o.seconds);
+    const std::string text = bench_ladder(machine.device, o.ladder, shape, top, o.seconds);
+    std::cout << text;
+    report["ladder"] = {{"name", o.ladder}, {"text", text}};
+    if (!o.json.empty()) write_json(o.json, report);
     return 0;
   }
   if (!o.step_only) {

@@ -127,12 +127,15 @@ TEST_CASE("ARROW's update inside the backward pass changes no bit, recorded or n
 TEST_CASE(
     "bench --ladder: every rung is explained, counted and checked; devices without kernels for a GPU are refused") {
   const Args small = {"bench", "--dim", "32", "--depth", "1", "--heads", "2", "--image-size", "8", "--patch", "4"};
+  const TemporaryFolder folder;
+  const auto file = folder / "ladder.json";
   for (const std::string& device : kernel_devices())
     for (const auto& [ladder, first] :
          std::vector<std::pair<std::string, std::string>>{{"matmul", "one thread per output"},
                                                           {"attention", "three passes"},
                                                           {"layer_norm", "one thread per row"}}) {
-      const Ended e = evergrad(small + Args{"--device", device, "--ladder", ladder, "--batch", "2"});
+      const Ended e =
+          evergrad(small + Args{"--device", device, "--ladder", ladder, "--batch", "2", "--json", file.string()});
       INFO(e.all());
       CHECK(e.code == 0);
       CHECK(contains(e.out, first));
@@ -140,6 +143,7 @@ TEST_CASE(
       CHECK(contains(e.out, device == "emulated" ? "nothing about their speed" : "of bound"));
       CHECK(contains(e.out, "fp32 -, bf16 -, copy ") == (device == "emulated"));
       CHECK(contains(e.out, "triad -\n"));
+      CHECK(contains(e.out, json_of(file).at("ladder").at("text").get<std::string>()));
     }
   const Ended refused = evergrad(small + Args{"--device", "cpu", "--ladder", "matmul"});
   check_refused(refused, 2, {"--device emulated"});
