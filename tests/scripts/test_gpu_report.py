@@ -43,6 +43,7 @@ STAND_INS = {
                 '[ -z "$rungs" ] || [ "$rungs" != "$SLOW_LADDER" ] || sleep 60\n'
                 '[ -z "$rungs" ] || { echo "rung | ms"; echo "$rungs naive | 3.5"; exit 0; }\n'
                 '[ -n "$RATE" ] || exit 1\n'
+                'mkdir "$EVERGRAD_CACHE" || exit 1\n'  # which must be a new one
                 'echo "{\\"steps\\": [{\\"method\\": \\"adamw\\", \\"images_per_second\\": $RATE, \\"p95_ms\\": 9.5}], \\"ceilings\\": {}}" > "$out"',
     # Trains: its weights are what the cache holds, which it fills when it is empty. Without SHARED everybody has a cache of his own.
     "trains": 'while [ $# -gt 0 ]; do [ "$1" = --out ] && out="$2"; [ "$1" = --kernels ] && mode="$2"; shift; done\n'
