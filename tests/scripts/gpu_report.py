@@ -237,7 +237,7 @@ def markdown(card, parts):
         wanted = f"at {direction} {number(bound)} {unit}".strip()
         measured = f"{number(figure.value)} {unit}".strip() if figure else "-"
         lines.append(f"| {what} | {wanted} | {measured} | {result} | {figure.what if figure else ''} | {figure.commit if figure else ''} |")
-    lines += ["", "Shares above 100% mean that the data stayed in the second-level cache.", *steps_table(parts), *kernels_table(parts), *ladder_texts(parts)]
+    lines += ["", "Shares above 100% mean that the data stayed in the second-level cache, or that a product by warpgroups went past the ceiling of mma.sync.", *steps_table(parts), *kernels_table(parts), *ladder_texts(parts)]
     return "\n".join(lines) + "\n"
 
 
