@@ -1,4 +1,4 @@
-// cuda/ladders/attention.cu - three rungs to the attention of kernels/attention_fwd.cu, which is the fourth.
+// cuda/ladders/attention.cu - four rungs to the attention of kernels/attention_fwd.cu, which is the fifth.
 //
 // out_i = sum_j softmax_j(scale q_i k_j) v_j for every head of every image: 4 N^2 D FLOP a head, and N^2 scores that
 // nobody wants to keep.
@@ -110,6 +110,104 @@ __global__ void __launch_bounds__(64) shared_device(const LadderAttention p) {
   if (i < p.tokens) store(p, state, head, i);
 }
 
+/// Two numbers in one register, as tensor cores take them.
+__device__ __forceinline__ std::uint32_t pair_of(bf16 low, bf16 high) {
+  return std::uint32_t(low.bits) | std::uint32_t(high.bits) << 16;
+}
+
+// Rung 4. A warp owns 16 queries, and both products are instructions of 16 x 8 x 16 numbers; each lane gathers its operands
+// one by one. What the first product leaves in a lane's registers, scores of 16 keys, is after the softmax what the second
+// takes from them: the weights go nowhere in between.
+__global__ void __launch_bounds__(128) tensor_cores_device(const LadderAttention p) {
+  constexpr int kSteps = kLadderWidth / 16;
+  Chunk& s = static_shared<Chunk>();
+  const int lane = int(threadIdx.x) % kWarp, g = lane / 4, t = lane % 4, head = int(blockIdx.x), packs = p.width / 8;
+  const int mine = int(blockIdx.y) * 64 + int(threadIdx.x) / kWarp * 16 + g;  // and 8 further on: this lane's queries
+  std::uint32_t q[kSteps][4] = {};
+  EVERGRAD_UNROLL
+  for (int k = 0; k < kSteps; ++k) {
+    EVERGRAD_UNROLL
+    for (int r = 0; r < 4; ++r) {
+      const int i = mine + 8 * (r % 2), d = 16 * k + 2 * t + 8 * (r / 2);
+      if (i >= p.tokens || d >= p.width) continue;
+      const bf16* const from = vector_of(p, head, i, 0) + d;
+      q[k][r] = pair_of(from[0], from[1]);
+    }
+  }
+  float out[2 * kSteps][4] = {}, largest[2] = {-INFINITY, -INFINITY}, sum[2] = {};
+  for (int first = 0; first < p.tokens; first += 32) {
+    const int count = min_of(32, p.tokens - first);
+    Vec<bf16, 8> zero;
+    for (int i = 0; i < 8; ++i) zero.v[i] = to_bf16(0.0f);
+    for (int n = int(threadIdx.x); n < 32 * packs; n += 128) {
+      const int row = n / packs, d = n % packs * 8;
+      const bool there = row < count;
+      store_vec(&s.keys[row][d], there ? load_vec<Vec<bf16, 8>>(vector_of(p, head, first + row, 1) + d) : zero);
+      store_vec(&s.values[row][d], there ? load_vec<Vec<bf16, 8>>(vector_of(p, head, first + row, 2) + d) : zero);
+    }
+    __syncthreads();
+    for (int key = 0; key < count; key += 16) {
+      float score[2][4] = {};
+      EVERGRAD_UNROLL
+      for (int k = 0; k < kSteps; ++k) {
+        if (16 * k >= p.width) continue;
+        EVERGRAD_UNROLL
+        for (int n = 0; n < 2; ++n) {
+          const bf16* const from = s.keys[key + 8 * n + g] + 16 * k + 2 * t;
+          const std::uint32_t b[2] = {pair_of(from[0], from[1]), pair_of(from[8], from[9])};
+          mma_16816(score[n], q[k], b);
+        }
+      }
+      EVERGRAD_UNROLL
+      for (int r = 0; r < 2; ++r) {  // the lane's two queries; four lanes share the keys of each
+        float top = largest[r];
+        EVERGRAD_UNROLL
+        for (int c = 0; c < 4; ++c) {
+          float& x = score[c / 2][2 * r + c % 2];
+          x = first + key + 8 * (c / 2) + 2 * t + c % 2 < p.tokens ? p.scale * x : -INFINITY;
+          top = fmaxf(top, x);
+        }
+        top = fmaxf(top, __shfl_xor_sync(kFullMask, top, 1));
+        top = fmaxf(top, __shfl_xor_sync(kFullMask, top, 2));
+        const float shrink = exp_fast(largest[r] - top);
+        largest[r] = top, sum[r] *= shrink;
+        EVERGRAD_UNROLL
+        for (int c = 0; c < 4; ++c) {
+          float& x = score[c / 2][2 * r + c % 2];
+          x = exp_fast(x - top), sum[r] += x;
+        }
+        EVERGRAD_UNROLL
+        for (int d = 0; d < 2 * kSteps; ++d) out[d][2 * r] *= shrink, out[d][2 * r + 1] *= shrink;
+      }
+      const std::uint32_t weights[4] = {pack_bf16(score[0][0], score[0][1]), pack_bf16(score[0][2], score[0][3]),
+                                        pack_bf16(score[1][0], score[1][1]), pack_bf16(score[1][2], score[1][3])};
+      EVERGRAD_UNROLL
+      for (int d = 0; d < 2 * kSteps; ++d) {
+        if (8 * d >= p.width) continue;
+        const int column = 8 * d + g, row = key + 2 * t;
+        const std::uint32_t b[2] = {pair_of(s.values[row][column], s.values[row + 1][column]),
+                                    pair_of(s.values[row + 8][column], s.values[row + 9][column])};
+        mma_16816(out[d], weights, b);
+      }
+    }
+    __syncthreads();
+  }
+  EVERGRAD_UNROLL
+  for (int r = 0; r < 2; ++r) {
+    sum[r] += __shfl_xor_sync(kFullMask, sum[r], 1);
+    sum[r] += __shfl_xor_sync(kFullMask, sum[r], 2);
+    const int i = mine + 8 * r;
+    if (i >= p.tokens) continue;
+    EVERGRAD_UNROLL
+    for (int d = 0; d < 2 * kSteps; ++d) {
+      if (8 * d >= p.width) continue;
+      bf16* const to = result_of(p, head, i) + 8 * d + 2 * t;
+      to[0] = to_bf16(out[d][2 * r] / sum[r]), to[1] = to_bf16(out[d][2 * r + 1] / sum[r]);
+    }
+    if (t == 0) p.lse[std::int64_t(head) * p.tokens + i] = largest[r] + logf(sum[r]);
+  }
+}
+
 }  // namespace
 
 void (*attention_scores())(LadderAttention) { return &scores_device; }
@@ -117,5 +215,6 @@ void (*attention_softmax())(LadderAttention) { return &softmax_device; }
 void (*attention_mix())(LadderAttention) { return &mix_device; }
 void (*attention_online())(LadderAttention) { return &online_device; }
 void (*attention_shared())(LadderAttention) { return &shared_device; }
+void (*attention_tensor_cores())(LadderAttention) { return &tensor_cores_device; }
 
 }  // namespace eg::EVERGRAD_BACKEND

@@ -89,10 +89,11 @@ void attention_in_passes(const AttentionFwd& a, Stream s) {
   launch("ladder attention softmax", attention_softmax(), dim3(blocks_of(rows, 256)), dim3(256), 0, s, p);
   launch("ladder attention mix", attention_mix(), dim3(blocks_of(rows * p.width, 256)), dim3(256), 0, s, p);
 }
-template <void (*(*kKernel)())(LadderAttention)>
-void attention_by_query(const AttentionFwd& a, Stream s) {
+template <void (*(*kKernel)())(LadderAttention), int kThreads>
+void attention_by_64(const AttentionFwd& a, Stream s) {
   const LadderAttention p = attention_of(a);
-  launch("ladder attention", kKernel(), dim3(unsigned(p.images * p.heads), blocks_of(p.tokens, 64)), dim3(64), 0, s, p);
+  launch("ladder attention", kKernel(), dim3(unsigned(p.images * p.heads), blocks_of(p.tokens, 64)), dim3(kThreads), 0,
+         s, p);
 }
 void attention_trains(const AttentionFwd& a, Stream s) {
   attention_of(a);
@@ -113,10 +114,15 @@ const Rung<AttentionFwd> kAttention[] = {
     {"passes", "scores, softmax, mixture: three passes, with all N^2 scores in memory between them",
      attention_in_passes, passes_ask},
     {"online", "a thread per query, one pass over the keys: the softmax is corrected as it goes, no score is stored",
-     attention_by_query<attention_online>, queries_ask},
+     attention_by_64<attention_online, 64>, queries_ask},
     {"shared", "64 queries share the keys and values that their block holds in shared memory",
-     attention_by_query<attention_shared>, blocks_ask},
-    {"trains", "both products on tensor cores, a head's keys and values fetched once (kernels/attention_fwd.cu)",
+     attention_by_64<attention_shared, 64>, blocks_ask},
+    {"tensor cores",
+     "a warp multiplies 16 queries with 8 keys at once; weights stay in registers for the second product",
+     attention_by_64<attention_tensor_cores, 128>, blocks_ask},
+    {"trains",
+     "a head's keys and values copied once, ahead of the products, and handed out by ldmatrix "
+     "(kernels/attention_fwd.cu)",
      attention_trains, heads_ask},
 };
 

@@ -25,11 +25,12 @@ struct LadderAttention {
   int images, tokens, heads, width;
   float scale;
 };
-void (*attention_scores())(LadderAttention);   // first rung: a thread per score,
-void (*attention_softmax())(LadderAttention);  // a thread per row,
-void (*attention_mix())(LadderAttention);      // a thread per number of the result
-void (*attention_online())(LadderAttention);   // second: a thread per query
-void (*attention_shared())(LadderAttention);   // third: the same, keys and values in shared memory; 64 threads
+void (*attention_scores())(LadderAttention);        // first rung: a thread per score,
+void (*attention_softmax())(LadderAttention);       // a thread per row,
+void (*attention_mix())(LadderAttention);           // a thread per number of the result
+void (*attention_online())(LadderAttention);        // second: a thread per query
+void (*attention_shared())(LadderAttention);        // third: the same, keys and values in shared memory; 64 threads
+void (*attention_tensor_cores())(LadderAttention);  // fourth: a warp per 16 queries; 128 threads
 
 /// y = (x - mean) rstd gamma + beta over rows of C <= 1024.
 struct LadderNorm {

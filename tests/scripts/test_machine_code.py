@@ -70,8 +70,8 @@ def compile_one(nvcc, source, file, arch, folder, options):
         if m[1]:
             name = m[1]
         elif m[3] is not None:
-            # A stack frame is local memory too: an array in it is indexed at run time.
-            spilled = int(m[3]) + int(m[4]) + int(m[5])
+            # A stack frame is local memory too: an array in it is indexed at run time. (Ladders need not be fast.)
+            spilled = int(m[4]) + int(m[5]) + (int(m[3]) if file.parent.name == "kernels" else 0)
         elif name:
             kernels[name] = (int(m[6]), spilled)
     ptx = (stages / f"{file.stem}.ptx").read_text()
