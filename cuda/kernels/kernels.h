@@ -18,6 +18,8 @@ EVERGRAD_FOR_EACH_KERNEL(EVERGRAD_ENTRY)
 /// Whether the current device multiplies by warpgroups (cuda/wgmma.cuh: compute capability 9.0) and this build has code for
 /// it. Each backend answers (device/choices.cpp, emulated/choices.cpp).
 bool warpgroup_products();
+/// The product by tiles of 64 x 64, which the rule takes where larger ones would leave multiprocessors idle; for the ladder.
+void matmul_by_small_tiles(const Matmul& m, Stream s);
 /// matmul() by warpgroups, tiles of 128 x 256, where they are (else Error{usage}); bf16 operands, rows of 16-byte pieces.
 void matmul_by_warpgroups(const Matmul& args, Stream stream);
 

@@ -170,6 +170,14 @@ std::vector<Way<Matmul>> ways_of(const HandKernel& ours) {
 
 }  // namespace
 
+void matmul_by_small_tiles(const Matmul& m, Stream s) {
+  check_shapes(m);
+  check(tensor_cores_can(m), Kind::usage, [&] {
+    return cat("matmul_by_small_tiles: takes bf16 with rows of whole 16-byte pieces; got ", m.a, " and ", m.b);
+  });
+  by_hand(m, kSmall, s);
+}
+
 void matmul_by_warpgroups(const Matmul& m, Stream s) {
   check_shapes(m);
   check(warpgroup_products() && tensor_cores_can(m), Kind::usage, [&] {

@@ -42,6 +42,10 @@ double product_asks(const Matmul& m) {
 }
 /// Tiles of 128 x 256.
 double warpgroups_ask(const Matmul& m) { return (product_asks<128>(m) + product_asks<256>(m)) / 2.0; }
+void product_by_copies(const Matmul& m, Stream s) {
+  product_of(m);
+  matmul_by_small_tiles(m, s);
+}
 void product_by_warpgroups(const Matmul& m, Stream s) {
   product_of(m);
   matmul_by_warpgroups(m, s);
@@ -62,8 +66,11 @@ const Rung<Matmul> kMatmul[] = {
      product<product_by_mma, kLadderWide, 128, 1>, product_asks<kLadderWide>},
     {"ldmatrix", "one instruction fetches the operands for the whole warp, from rows padded against bank conflicts",
      product<product_by_ldmatrix, kLadderWide, 128, 1>, product_asks<kLadderWide>},
-    {"trains", "asynchronous copies run two steps ahead, tiles of 128 x 128, wide stores (kernels/matmul.cu)",
-     product_trains, product_asks<128>},
+    {"asynchronous",
+     "copies run two steps ahead of the products, past the registers (kernels/matmul.cu, its small tiles)",
+     product_by_copies, product_asks<kLadderWide>},
+    {"trains", "tiles of 128 x 128: what is fetched serves twice as many products (kernels/matmul.cu)", product_trains,
+     product_asks<128>},
     // Last, because not every GPU has it.
     {"warpgroups", "four warps multiply tiles of shared memory while they fetch the next (kernels/matmul_warpgroup.cu)",
      product_by_warpgroups, warpgroups_ask},
@@ -157,8 +164,8 @@ const Rung<LayerNormFwd> kLayerNorm[] = {
      norm_asks<3, 32>},
     {"registers", "the row waits in registers between mean, variance and result: it is read once",
      norm<norm_in_registers, 4>, norm_asks<1, 32>},
-    {"trains", "eight numbers per request, and the residual sum in the same pass (kernels/layer_norm.cu)", norm_trains,
-     norm_asks<1, 32>},
+    {"trains", "eight numbers per request (kernels/layer_norm.cu, which also adds the residual on the way)",
+     norm_trains, norm_asks<1, 32>},
 };
 
 // ---- ceilings ----

@@ -1,4 +1,4 @@
-// cuda/ladders/matmul.cu - five rungs to the matrix product of kernels/matmul.cu, which is the sixth.
+// cuda/ladders/matmul.cu - five rungs to the matrix product of kernels/matmul.cu, whose two tiles are the sixth and the seventh.
 //
 // Each output is K multiplications and additions. What decides is how often an operand is fetched for them: a tile of
 // R x C outputs needs (R + C) K values, so doubling its sides halves the traffic.
