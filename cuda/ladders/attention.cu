@@ -117,8 +117,8 @@ __device__ __forceinline__ std::uint32_t pair_of(bf16 low, bf16 high) {
 
 // Rung 4. A warp owns 16 queries, and both products are instructions of 16 x 8 x 16 numbers; each lane gathers its operands
 // one by one. What the first product leaves in a lane's registers, scores of 16 keys, is after the softmax what the second
-// takes from them: the weights go nowhere in between.
-__global__ void __launch_bounds__(128) tensor_cores_device(const LadderAttention p) {
+// takes from them: the weights go nowhere in between. (Three blocks a multiprocessor: told of none, nvcc spills to fit four.)
+__global__ void __launch_bounds__(128, 3) tensor_cores_device(const LadderAttention p) {
   constexpr int kSteps = kLadderWidth / 16;
   Chunk& s = static_shared<Chunk>();
   const int lane = int(threadIdx.x) % kWarp, g = lane / 4, t = lane % 4, head = int(blockIdx.x), packs = p.width / 8;
